@@ -1,0 +1,140 @@
+"""The command line: `trio-chat` and `python -m trio_chat`; the only place that calls `trio.run` for the server."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from trio_chat import __version__
+from trio_chat.config import Settings, load, setting_names
+from trio_chat.errors import StartupError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status: 0 done, 1 failed, 2 wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except StartupError as error:
+        print(f"trio-chat: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    from trio_chat.client import script, terminal
+
+    parser = argparse.ArgumentParser(prog="trio-chat", description="A self-hosted chat server, and clients for it.")
+    parser.add_argument("--version", action="version", version=f"trio-chat {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve",
+        help="run the server; without arguments: SQLite, one node, 127.0.0.1:6000",
+        description="Run the server. Every setting can also come from TRIO_CHAT_NAME in the environment or from the "
+        "TOML file; a flag goes before the environment, the environment before the file.",
+    )
+    serve.set_defaults(run=_serve)
+    serve.add_argument("--config", metavar="FILE.toml", type=Path, help="read settings from this file")
+    limits = []
+    for name, field in setting_names():
+        doc, metavar = field.metadata["doc"], field.metadata["metavar"]
+        if name.startswith("limits."):
+            limits.append(f"{name.removeprefix('limits.')}: {doc} ({field.default})")
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if field.default is False:
+            serve.add_argument(flag, action="store_const", const=True, help=doc)
+        elif name == "tcp":
+            serve.add_argument(flag, action="append", metavar=metavar, help=f"{doc}; default 127.0.0.1:6000")
+        else:
+            default = f"; default {field.default}" if field.default not in {"", None} else ""
+            serve.add_argument(flag, metavar=metavar or name.upper(), help=f"{doc}{default}".replace("%", "%%"))
+    serve.add_argument(
+        "--limit", action="append", metavar="NAME=VALUE", default=[], help="set a limit (repeatable): " + "; ".join(limits)
+    )
+
+    client = commands.add_parser("client", help="chat in the terminal")
+    terminal.add_arguments(client)
+    client.set_defaults(run=terminal.main)
+    player = commands.add_parser("script", help="play scenarios of several people against a server")
+    script.add_arguments(player)
+    player.set_defaults(run=script.main)
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    flags: dict[str, object] = {}
+    for name, _ in setting_names():
+        given = getattr(options, name, None)
+        if given is not None:
+            flags[name] = given
+    for limit in options.limit:
+        name, equals, value = limit.partition("=")
+        if not equals:
+            raise StartupError(f"--limit {limit}: is NAME=VALUE")
+        flags[f"limits.{name}"] = value
+    return load(flags, file=options.config)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from trio_chat.logs import configure
+
+    settings = _settings(options)
+    configure(settings.log_format, settings.log_level)
+    try:
+        trio.run(_serve_until_signalled, settings)
+    except* StartupError as group:
+        raise _first(group) from None
+    return 0
+
+
+def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StartupError)
+    return error
+
+
+async def _serve_until_signalled(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once."""
+    from trio_chat.server import open_server
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_server(settings) as server:
+            _announce(settings, [str(address) for address in server.addresses], server.database)
+            await signals.__anext__()
+            async with trio.open_nursery() as nursery:
+
+                async def drain() -> None:
+                    await server.drain()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(drain)
+                await signals.__anext__()
+                nursery.cancel_scope.cancel()
+
+
+def _announce(settings: Settings, addresses: list[str], database: str) -> None:
+    if settings.log_format == "json":  # the log says the same
+        return
+    print(f"trio-chat {__version__}")
+    for address in addresses:
+        print(f"  listening on {address}")
+    print(f"  data in      {database}")
+    print(f"  chat with    {Path(sys.executable).name} -m trio_chat client {addresses[0]}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

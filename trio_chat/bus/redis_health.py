@@ -1,0 +1,76 @@
+"""When a connection to Redis is dead, how long to wait before the next, and what to tell people about it."""
+
+from __future__ import annotations
+
+import math
+import random
+import ssl
+
+import trio
+
+from trio_chat.bus.redis_settings import RedisLimits
+
+__all__ = ["Backoff", "Broken", "Heartbeat", "describe"]
+
+
+class Broken(Exception):
+    """The connection is of no use any more; the text says why."""
+
+
+class Heartbeat:
+    """Notices a peer that has stopped answering.
+
+    It counts turns of the loop instead of reading a clock: after this process itself has stood still (suspended, or
+    busy for seconds) the answers that wait in the socket are read before the peer is called dead.
+    """
+
+    def __init__(self, limits: RedisLimits) -> None:
+        self._patience = max(1, math.ceil(limits.silence_seconds / limits.ping_seconds))
+        self._silent = 0
+
+    def heard(self) -> None:
+        """The peer has sent something."""
+        self._silent = 0
+
+    def tick(self) -> bool:
+        """To be called every `ping_seconds`; True asks for a PING. Raises `Broken` when the peer stayed silent."""
+        self._silent += 1
+        if self._silent > self._patience:
+            raise Broken("no answer to PING in time")
+        return self._silent == 1
+
+
+class Backoff:
+    """The pauses between attempts to connect: they double, and chance keeps a cluster from knocking in step."""
+
+    def __init__(self, limits: RedisLimits) -> None:
+        self._limits = limits
+        self._next = limits.retry_min_seconds
+
+    def reset(self) -> None:
+        """A connection has worked."""
+        self._next = self._limits.retry_min_seconds
+
+    def pause(self) -> float:
+        """How long to wait now, in seconds."""
+        pause = self._next
+        self._next = min(2 * pause, self._limits.retry_max_seconds)
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
+
+
+def describe(error: BaseException) -> str:
+    """One short line that says what was wrong, the same for the same cause, without passwords."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            break
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: {error.verify_message}"
+    if isinstance(error, (trio.TooSlowError, TimeoutError)):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,191 @@
+"""The sending half of the Redis bus: publishes natively on Trio, many events in one write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import hiredis
+import trio
+
+from trio_chat.bus.contract import Event
+from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat, describe
+from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
+from trio_chat.bus.redis_wire import PING, Scope, command
+
+__all__ = ["Publisher"]
+
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+_RECEIVE = 65_536
+
+
+class Publisher:
+    """Writes to Redis what has gathered while the last write was under way; `publish` never waits.
+
+    What is published while the connection is down, or while `publish_bytes` wait already, is dropped. When events flow
+    again the publisher says so on the control topic, so that every other node looks into the database: a loss here
+    would otherwise go unnoticed there. `on_state` is called as the subscriber's is.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        limits: RedisLimits,
+        *,
+        scope: Scope,
+        on_state: Callable[[str | None], None],
+    ) -> None:
+        self._address = address
+        self._limits = limits
+        self._scope = scope
+        self._on_state = on_state
+        self._buffer: list[bytes] = []
+        self._bytes = 0
+        self._waiting = 0
+        self._wake = trio.Event()
+        #: How often something was lost, and how much of that the other nodes have been told.
+        self._losses = 0
+        self._told = 0
+        self.up = False
+        #: Events that were written, and events that were thrown away.
+        self.published = 0
+        self.dropped = 0
+        #: Connections that worked, after the first.
+        self.reconnects = -1
+
+    def publish(self, events: Iterable[Event]) -> None:
+        if not self.up:
+            self._lose(len(list(events)))
+            return
+        topic, buffer, size, room = self._scope.topic, self._buffer, self._bytes, self._limits.publish_bytes
+        before = len(buffer)
+        lost = 0
+        for channel, data in events:
+            name = topic(channel)
+            # `command` written out: this is the one that is made by the thousand.
+            piece = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(data), data)
+            if size + len(piece) > room:
+                lost += 1
+            else:
+                buffer.append(piece)
+                size += len(piece)
+        self._bytes = size
+        self._waiting += len(buffer) - before
+        self._lose(lost)
+        self._wake.set()
+
+    async def run(self, attempted: trio.Event) -> None:
+        """Connect and write until cancelled; sets `attempted` when the first attempt to connect has ended."""
+        backoff = Backoff(self._limits)
+        while True:
+            problem = ""
+            try:
+                await self._attempt(backoff, attempted)
+            except* (OSError, trio.BrokenResourceError, trio.TooSlowError, Broken, hiredis.HiredisError) as error:
+                problem = describe(error)
+            finally:
+                self._give_up()
+            self._on_state(problem)
+            attempted.set()
+            await trio.sleep(backoff.pause())
+
+    async def _attempt(self, backoff: Backoff, attempted: trio.Event) -> None:
+        """Connect and write for as long as that works; raises when it does not any more."""
+        tcp = await self._address.connect(self._limits)
+        try:
+            stream: Stream = tcp
+            reader = hiredis.Reader()
+            with trio.fail_after(self._limits.handshake_seconds):
+                if self._address.tls is not None:
+                    stream = trio.SSLStream(tcp, self._address.tls, server_hostname=self._address.host)
+                    await stream.do_handshake()
+                await self._greet(stream, reader)
+            self.up = True
+            self.reconnects += 1
+            backoff.reset()
+            self._on_state(None)
+            attempted.set()
+            heartbeat = Heartbeat(self._limits)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream)
+                nursery.start_soon(self._beat, heartbeat)
+                await self._read(stream, reader, heartbeat)
+        finally:
+            # Not the TLS stream's own close: that one waits for the other side.
+            await trio.aclose_forcefully(tcp)
+
+    async def _greet(self, stream: Stream, reader: hiredis.Reader) -> None:
+        """Open the session, and tell the other nodes what they have missed. Raises `Broken` when Redis refuses."""
+        losses = self._losses
+        # The notice also tries whether we may publish at all.
+        notice = self._scope.notice(gap=losses > self._told)
+        commands = [command(b"CLIENT", b"SETNAME", b"trio-chat"), notice]
+        if self._address.db:
+            commands.insert(0, command(b"SELECT", b"%d" % self._address.db))
+        if self._address.password is not None:
+            user = [self._address.username.encode()] if self._address.username else []
+            commands.insert(0, command(b"AUTH", *user, self._address.password.encode()))
+        await stream.send_all(b"".join(commands))
+        answers = 0
+        while answers < len(commands):
+            answers += _count(reader, await stream.receive_some(_RECEIVE))
+        self._told = losses
+
+    async def _write(self, stream: Stream) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            data, count = b"".join(self._buffer), self._waiting
+            self._empty()
+            await stream.send_all(data)
+            self.published += count
+
+    async def _read(self, stream: Stream, reader: hiredis.Reader, heartbeat: Heartbeat) -> None:
+        while True:
+            _count(reader, await stream.receive_some(_RECEIVE))
+            heartbeat.heard()
+
+    async def _beat(self, heartbeat: Heartbeat) -> None:
+        while True:
+            await trio.sleep(self._limits.ping_seconds)
+            if heartbeat.tick():
+                self._say(PING)
+            # Here and not at once, so that a node that is overrun for long does not make the others look all the time.
+            if self._losses > self._told:
+                self._told = self._losses
+                self._say(self._scope.notice(gap=True))
+
+    def _say(self, piece: bytes) -> None:
+        """Write a command of our own; it is small, and not held to the limit."""
+        self._buffer.append(piece)
+        self._wake.set()
+
+    def _lose(self, events: int) -> None:
+        if events:
+            self.dropped += events
+            self._losses += 1
+
+    def _empty(self) -> None:
+        self._buffer = []
+        self._bytes = self._waiting = 0
+
+    def _give_up(self) -> None:
+        if self.up:
+            self._losses += 1  # of what was written nobody knows whether Redis has seen it
+        self.up = False
+        self._lose(self._waiting)
+        self._empty()
+        self._wake = trio.Event()
+
+
+def _count(reader: hiredis.Reader, data: bytes | bytearray) -> int:
+    """How many answers this completes. Raises `Broken` for the end of the stream and for an answer that is an error."""
+    if not data:
+        raise Broken("Redis closed the connection")
+    reader.feed(bytes(data))
+    answers = 0
+    for answer in iter(reader.gets, False):
+        if isinstance(answer, hiredis.ReplyError):
+            raise Broken(str(answer))
+        answers += 1
+    return answers

@@ -1,0 +1,45 @@
+"""The client library, for programs on asyncio and on Trio; the terminal client and the scenario player beside it.
+
+Start at `connect`.
+"""
+
+from __future__ import annotations
+
+from trio_chat.client.chat import Chat, connect
+from trio_chat.client.errors import (
+    ChatClosed,
+    ClientError,
+    ConnectionLost,
+    NotReachable,
+    OtherFailure,
+    ProtocolViolation,
+)
+from trio_chat.client.events import Connected, Disconnected, Event, PresenceChanged, ReadBy, SignedOut
+from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent, User
+from trio_chat.client.options import Options
+
+__all__ = [
+    "Chat",
+    "ChatClosed",
+    "ClientError",
+    "Connected",
+    "ConnectionLost",
+    "Conversation",
+    "Disconnected",
+    "Event",
+    "Friend",
+    "Group",
+    "Member",
+    "Message",
+    "NotReachable",
+    "Options",
+    "OtherFailure",
+    "Page",
+    "PresenceChanged",
+    "ProtocolViolation",
+    "ReadBy",
+    "Sent",
+    "SignedOut",
+    "User",
+    "connect",
+]

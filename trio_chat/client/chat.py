@@ -1,0 +1,323 @@
+"""The client library's front: `connect`, and the `Chat` that it gives.
+
+    async with connect("127.0.0.1:6000") as chat:
+        await chat.login("alice", "her password")
+        await chat.send(to=2, text="Hello, Bob!")
+        async for message in chat.messages():
+            print(message.name, message.text)
+
+Works in programs on asyncio and on Trio. All methods are to be called in the event loop that opened the chat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from ssl import SSLContext
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
+
+import anyio
+import anyio.lowlevel
+
+from trio_chat.client.address import DEFAULT_SERVER, parse_address
+from trio_chat.client.connection import Dial, Link, tcp_dial
+from trio_chat.client.errors import ConnectionLost
+from trio_chat.client.incoming import (
+    ConversationList,
+    FriendAdded,
+    GroupCreated,
+    GroupJoined,
+    HistoryPage,
+    Registered,
+    Stored,
+    convert,
+)
+from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent, User
+from trio_chat.client.options import Options
+from trio_chat.client.outgoing import Request
+from trio_chat.client.protocol import Protocol
+from trio_chat.client.state import State
+from trio_chat.client.streams import Events, Messages
+from trio_chat.errors import NotLoggedIn
+from trio_chat.wire.conversation import parse_conv
+from trio_chat.wire.messages import Kind
+
+__all__ = ["Chat", "connect"]
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def connect(
+    *servers: str,
+    options: Options | None = None,
+    ssl_context: SSLContext | None = None,
+    client: str = "trio-chat",
+    dial: Dial | None = None,
+) -> AsyncGenerator[Chat]:
+    """Connect to a server, and stay connected until the block is left.
+
+    `servers` are addresses of one cluster (`HOST:PORT` or `tls://HOST:PORT`); after a loss the next one is tried. Without any
+    it is the server on this machine. `client` is what the server is told about this program; `dial` opens connections in another
+    way than TCP. Leaving the block sends the receipts that are due (at most `options.farewell` seconds) and hangs up;
+    it does not log out.
+
+    Raises `NotReachable` where no server greets at first, and `ValueError` for an address that is none. Cancelling is safe.
+    """
+    options = options or Options()
+    addresses = [parse_address(server) for server in servers or (DEFAULT_SERVER,)]
+    protocol = Protocol(options, client)
+    link = Link(protocol, addresses, dial or tcp_dial(ssl_context), options)
+    chat = Chat(protocol, link, options)
+    with _only_error():
+        async with anyio.create_task_group() as tasks:
+            try:
+                await tasks.start(link.run)
+                yield chat
+            finally:
+                with anyio.move_on_after(options.farewell, shield=True):
+                    protocol.flush_receipts()
+                    link.kick()
+                    await link.drain()
+                protocol.close()
+                link.tell()
+                tasks.cancel_scope.cancel()
+
+
+class Chat:
+    """A connection to a chat server that mends itself. Made by `connect`.
+
+    Unless a method says otherwise: it waits while the connection is down, cancelling it is safe, and it raises the
+    server's refusal (a `RequestError`), `NotLoggedIn` where a login is needed, `ConnectionLost` where the connection broke
+    while the answer was awaited and the request could not be repeated, `ChatClosed` after the block was left. There are no
+    timeouts: use `anyio.fail_after`, `trio.fail_after` or `asyncio.timeout`.
+    """
+
+    def __init__(self, protocol: Protocol, link: Link, options: Options) -> None:
+        self._protocol = protocol
+        self._link = link
+        self._send_slots = anyio.Semaphore(options.send_limit, fast_acquire=True)
+        self._request_slots = anyio.Semaphore(options.request_limit, fast_acquire=True)
+        self._messages = Messages(protocol, link)
+        self._events = Events(protocol, link)
+
+    # Who and where.
+
+    @property
+    def user(self) -> User | None:
+        """Who is logged in; stays so while the connection is down."""
+        return self._protocol.account.user
+
+    @property
+    def token(self) -> str | None:
+        """Logs in again without the password, also in another process. It is a secret, and renewed by each login."""
+        return self._protocol.account.token
+
+    @property
+    def friends(self) -> Mapping[int, Friend]:
+        """One's friends by id."""
+        return MappingProxyType(self._protocol.account.friends)
+
+    @property
+    def groups(self) -> Mapping[int, Group]:
+        """One's groups by id."""
+        return MappingProxyType(self._protocol.account.groups)
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests are answered at present: connected, and logged in where there was a login."""
+        return self._protocol.state is (State.ANONYMOUS if self.user is None else State.ONLINE)
+
+    @property
+    def node(self) -> str:
+        """What the server that one was last connected to calls itself."""
+        return self._protocol.greeting.node
+
+    # The account.
+
+    async def register(self, name: str, password: str) -> int:
+        """Make an account; returns its id. Does not log in. Raises `NameTaken`."""
+        return (await self._ask(Kind.REGISTER, Registered, {"name": name, "password": password})).id
+
+    @overload
+    async def login(self, who: int | str, password: str) -> User: ...
+
+    @overload
+    async def login(self, *, token: str) -> User: ...
+
+    async def login(
+        self, who: int | str | None = None, password: str | None = None, *, token: str | None = None
+    ) -> User:
+        """Log in by id (an `int`) or name, or by a token.
+
+        From then on this client logs itself in again after each loss of the connection, by token and, where that is
+        refused, by password. Raises `BadCredentials`; `AlreadyLoggedIn` where somebody is. Cancelled, it may or may not have
+        happened: see `user`.
+        """
+        if token is not None:
+            fields: dict[str, Any] = {"token": token}
+        else:
+            fields = {"id" if isinstance(who, int) else "name": who, "password": password}
+        request = self._protocol.login(fields, anyio.current_time())
+        await self._outcome(request)
+        if self.user is None:
+            raise NotLoggedIn
+        return self.user
+
+    async def logout(self) -> None:
+        """Log out, and revoke the token. Messages that were not acknowledged fail, those not processed come again later."""
+        await self._ask(Kind.LOGOUT, None, {})
+
+    # Messages.
+
+    async def send(self, to: int | str | Friend | User | Group, text: str, *, key: str | None = None) -> Sent:
+        """Send a message, and wait until it is durable.
+
+        `to` is a user's id, a conversation (`"g:7"`, `message.conv`), a friend or a group. The message is sent again until the
+        server has acknowledged or refused it, over any number of connections and servers, and is stored once: by `key`,
+        which is made where it is left out. Messages to one conversation are stored in the order of the calls, each after
+        the one before.
+
+        Raises the server's refusal (`NoSuchUser`, `NotAMember`, `TooLarge` …). Cancelled, the message may or may not have
+        been stored: the same call with the same `key` finds out, and does no harm.
+        """
+        kind, target = self._target(to)
+        async with self._send_slots:
+            request = self._protocol.send(kind, target, text, key, anyio.current_time())
+            return convert(await self._outcome(request), Stored).sent()
+
+    def messages(self) -> Messages:
+        """What others write, and what one's other devices send: every message of a conversation, once and in order.
+
+        A message counts as processed when the next one is asked for; the server is told so a little later, and delivers again,
+        to the next process, what was not. Leaving a loop early leaves its last message unprocessed; `received`
+        changes that. What this very `Chat` sends is not in it: `send` has returned its place.
+        """
+        return self._messages
+
+    def received(self, message: Message) -> None:
+        """Say that nothing of this message's conversation up to it is needed any more. Never blocks."""
+        self._protocol.processed(message.conv, message.seq, anyio.current_time())
+        self._link.kick()
+
+    async def read(self, message: Message) -> None:
+        """Tell the others in the conversation that one has read it up to this message."""
+        await self._ask(Kind.READ, None, {"conv": message.conv, "seq": message.seq}, repeatable=True)
+
+    async def history(self, conv: str, *, after: int | None = None, before: int | None = None, limit: int = 50) -> Page:
+        """A part of a conversation's log: at most `limit` messages after, or before, a `seq`; without either its end."""
+        fields: dict[str, Any] = {"conv": conv, "limit": limit}
+        if after is not None:
+            fields["after"] = after
+        if before is not None:
+            fields["before"] = before
+        page = await self._ask(Kind.HISTORY, HistoryPage, fields, repeatable=True)
+        return page.page(0 if self.user is None else self.user.id)
+
+    async def conversations(self) -> tuple[Conversation, ...]:
+        """All conversations that one is in."""
+        return (await self._ask(Kind.CONVERSATIONS, ConversationList, {}, repeatable=True)).entries()
+
+    # People.
+
+    async def add_friend(self, user: int) -> Friend:
+        """Put a user on one's own list. Raises `NoSuchUser`."""
+        return (await self._ask(Kind.ADD_FRIEND, FriendAdded, {"friendid": user})).friend.friend()
+
+    async def create_group(self, name: str, description: str = "") -> Group:
+        """Make a group with oneself in it. Raises `AlreadyExists` where the name is taken."""
+        answer = await self._ask(Kind.CREATE_GROUP, GroupCreated, {"groupname": name, "groupdesc": description})
+        me = self.user
+        members = () if me is None else (Member(me.id, me.name, online=True, role="creator"),)
+        group = Group(answer.groupid, name, description, members)
+        self._protocol.account.groups[group.id] = group
+        return group
+
+    async def join_group(self, group: int) -> Group:
+        """Become a member. Raises `NoSuchGroup`."""
+        return (await self._ask(Kind.JOIN_GROUP, GroupJoined, {"groupid": group})).group.group()
+
+    # The rest.
+
+    def events(self) -> Events:
+        """What else happens: see `trio_chat.client.events`. The latest on each subject is kept, not every step."""
+        return self._events
+
+    async def ping(self) -> float:
+        """Ask for a sign of life; returns the seconds that it took, waiting for a connection included."""
+        began = anyio.current_time()
+        await self._ask(Kind.PING, None, {}, repeatable=True)
+        return anyio.current_time() - began
+
+    @overload
+    async def _ask(self, kind: Kind, shape: None, fields: dict[str, Any], *, repeatable: bool = False) -> None: ...
+
+    @overload
+    async def _ask(self, kind: Kind, shape: type[T], fields: dict[str, Any], *, repeatable: bool = False) -> T: ...
+
+    async def _ask(
+        self, kind: Kind, shape: type[T] | None, fields: dict[str, Any], *, repeatable: bool = False
+    ) -> T | None:
+        async with self._request_slots:
+            request = self._protocol.request(kind, fields, anyio.current_time(), repeatable=repeatable)
+            answer = await self._outcome(request)
+        return None if shape is None else convert(answer, shape)
+
+    async def _outcome(self, request: Request) -> dict[str, Any]:
+        self._link.kick()
+        try:
+            if request.done:
+                await anyio.lowlevel.checkpoint()
+            else:
+                done = anyio.Event()
+                request.on_done = lambda _: done.set()
+                await done.wait()
+        finally:
+            if not request.done:
+                self._protocol.abandon(request)
+                self._link.kick()
+        if request.error is not None:
+            raise request.error
+        if request.answer is None:
+            raise ConnectionLost("no answer", request.kind)
+        return request.answer
+
+    def _target(self, to: int | str | Friend | User | Group) -> tuple[Kind, int]:
+        match to:
+            case Group():
+                return Kind.GROUP, to.id
+            case Friend() | User():
+                return Kind.DIRECT, to.id
+            case int():
+                return Kind.DIRECT, to
+            case _:
+                parties = parse_conv(to)
+        if parties.groupid is not None:
+            return Kind.GROUP, parties.groupid
+        me = self.user
+        if me is None:
+            raise NotLoggedIn
+        if parties.users is None or me.id not in parties.users:
+            raise ValueError(f"{me.name} (id {me.id}) is not in the conversation {to}")
+        one, other = parties.users
+        return Kind.DIRECT, other if one == me.id else one
+
+
+@contextmanager
+def _only_error() -> Generator[None]:
+    """Let the one error that left the block through, not the group that the task group put around it."""
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        error = group.exceptions[0]
+    if error is not None:
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raising it here may make the group its context, and the group holds the error: a circle.
+            error.__context__ = context

@@ -1,0 +1,225 @@
+"""Reading what the server sends: frames become typed values, anything else becomes one error."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+
+from trio_chat.client.errors import ProtocolViolation
+from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent
+
+__all__ = [
+    "ConversationList",
+    "Delivered",
+    "FriendAdded",
+    "Greeting",
+    "GroupCreated",
+    "GroupJoined",
+    "HistoryPage",
+    "Limits",
+    "Presence",
+    "ReadMark",
+    "Registered",
+    "SignedIn",
+    "Stored",
+    "convert",
+    "parse",
+]
+
+T = TypeVar("T")
+
+
+@attrs.define
+class Limits:
+    """The longest frame and the longest text that the server takes, in bytes."""
+
+    frame: int = 64 * 1024
+    message: int = 16 * 1024
+
+
+@attrs.define
+class Greeting:
+    """HELLO_ACK. `heartbeat` is in seconds."""
+
+    version: int = 1
+    server: str = ""
+    node: str = ""
+    limits: Limits = attrs.field(factory=Limits)
+    heartbeat: float = 30.0
+
+
+@attrs.define
+class FriendEntry:
+    id: int
+    name: str
+    state: str = "offline"
+
+    def friend(self) -> Friend:
+        return Friend(self.id, self.name, self.state == "online")
+
+
+@attrs.define
+class MemberEntry:
+    id: int
+    name: str
+    state: str = "offline"
+    role: str = "normal"
+
+    def member(self) -> Member:
+        return Member(self.id, self.name, self.state == "online", self.role)
+
+
+@attrs.define
+class GroupEntry:
+    id: int
+    groupname: str
+    groupdesc: str = ""
+    users: list[MemberEntry] = attrs.field(factory=list[MemberEntry])
+
+    def group(self) -> Group:
+        return Group(self.id, self.groupname, self.groupdesc, tuple(user.member() for user in self.users))
+
+
+@attrs.define
+class SignedIn:
+    """LOGIN_ACK."""
+
+    id: int
+    name: str
+    friends: list[FriendEntry] = attrs.field(factory=list[FriendEntry])
+    groups: list[GroupEntry] = attrs.field(factory=list[GroupEntry])
+    token: str | None = None
+
+
+@attrs.define
+class Registered:
+    """REGISTER_ACK."""
+
+    id: int
+
+
+@attrs.define
+class FriendAdded:
+    """REPLY to ADD_FRIEND."""
+
+    friend: FriendEntry
+
+
+@attrs.define
+class GroupCreated:
+    """REPLY to CREATE_GROUP."""
+
+    groupid: int
+
+
+@attrs.define
+class GroupJoined:
+    """REPLY to JOIN_GROUP."""
+
+    group: GroupEntry
+
+
+@attrs.define
+class Stored:
+    """REPLY to DIRECT and GROUP."""
+
+    conv: str
+    seq: int
+    ts: int
+
+    def sent(self) -> Sent:
+        return Sent(self.conv, self.seq, self.ts)
+
+
+@attrs.define
+class Delivered:
+    """A DIRECT or GROUP frame, or an entry of HISTORY."""
+
+    conv: str
+    seq: int
+    ts: int
+    id: int
+    name: str
+    msg: str
+    time: str = ""
+    key: str | None = None
+
+    def message(self, me: int) -> Message:
+        return Message(
+            self.conv, self.seq, self.ts, self.id, self.name, self.msg, self.time, self.key, mine=self.id == me
+        )
+
+
+@attrs.define
+class HistoryPage:
+    """REPLY to HISTORY."""
+
+    messages: list[Delivered]
+    more: bool = False
+
+    def page(self, me: int) -> Page:
+        return Page(tuple(sorted((m.message(me) for m in self.messages), key=_seq)), self.more)
+
+
+@attrs.define
+class ConversationEntry:
+    conv: str
+    last_seq: int
+    received_seq: int = 0
+    read_seq: int = 0
+
+    def conversation(self) -> Conversation:
+        return Conversation(self.conv, self.last_seq, self.received_seq, self.read_seq)
+
+
+@attrs.define
+class ConversationList:
+    """REPLY to CONVERSATIONS."""
+
+    conversations: list[ConversationEntry] = attrs.field(factory=list[ConversationEntry])
+
+    def entries(self) -> tuple[Conversation, ...]:
+        return tuple(entry.conversation() for entry in self.conversations)
+
+
+@attrs.define
+class Presence:
+    id: int
+    state: str
+
+
+@attrs.define
+class ReadMark:
+    """READ from another member."""
+
+    conv: str
+    seq: int
+    id: int
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def parse(frame: bytes) -> dict[str, Any]:
+    """The fields of a frame. Raises `ProtocolViolation` where it is not a JSON object with an integer `msgid`."""
+    try:
+        fields = _OBJECT.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolViolation(f"a frame of the server is not an object: {error}") from None
+    if type(fields.get("msgid")) is not int:
+        raise ProtocolViolation("a frame of the server has no integer msgid")
+    return fields
+
+
+def convert(fields: dict[str, Any], shape: type[T]) -> T:
+    """The fields as a `shape`. Raises `ProtocolViolation`, which names the field that does not fit."""
+    try:
+        return msgspec.convert(fields, shape)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolViolation(f"a {shape.__name__} of the server is wrong: {error}") from None
+
+
+def _seq(message: Message) -> int:
+    return message.seq

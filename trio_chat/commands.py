@@ -1,0 +1,175 @@
+"""What each request does: one row of the table for each kind.
+
+`now` does a request without waiting and returns True, or returns False where it has to wait for something; `later` is
+the same request with the waiting. Both get the decoded request, answer on the connection, and raise `RequestError`
+where the request fails; the session's table was asked before either is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from trio_chat.errors import BadRequest
+from trio_chat.services.login import log_in
+from trio_chat.wire.messages import (
+    AddFriend,
+    CreateGroup,
+    Direct,
+    Group,
+    Hello,
+    History,
+    JoinGroup,
+    Kind,
+    Login,
+    Ping,
+    Read,
+    Received,
+    Ref,
+    Register,
+    Request,
+)
+from trio_chat.writer import Submission
+
+if TYPE_CHECKING:
+    from trio_chat.connection import Connection
+    from trio_chat.router import LocalAccount
+
+__all__ = ["COMMANDS", "DEAF", "Command"]
+
+PROTOCOL_VERSION = 1
+
+#: The kinds that a draining server still takes: they ask nothing of it.
+DEAF = frozenset({Kind.PING, Kind.PONG, Kind.RECEIVED})
+
+
+@attrs.frozen
+class Command:
+    now: Callable[[Connection, Any, Ref | None], bool] | None = None
+    later: Callable[[Connection, Any, Ref | None], Awaitable[None]] | None = None
+
+
+def _account(connection: Connection) -> LocalAccount:
+    assert connection.account is not None, "the session's table lets nobody here who is not logged in"
+    return connection.account
+
+
+def _hello(connection: Connection, request: Hello, ref: Ref | None) -> bool:
+    if request.version != PROTOCOL_VERSION:
+        raise BadRequest(f"version: this server speaks version {PROTOCOL_VERSION}", field="version")
+    connection.session.greeted()
+    node = connection.node
+    limits = node.settings.limits
+    fields = {
+        "version": PROTOCOL_VERSION,
+        "server": node.server_name,
+        "node": node.name,
+        "limits": {"frame": limits.frame, "message": limits.message},
+        "heartbeat": node.settings.heartbeat,
+    }
+    connection.answer(Kind.HELLO_ACK, ref, fields)
+    return True
+
+
+def _ping(connection: Connection, request: Ping, ref: Ref | None) -> bool:
+    try:
+        connection.answer(Kind.PONG, ref, {} if request.data is None else {"data": request.data})
+    except OverflowError:
+        raise BadRequest("data: a number in it is out of range", field="data") from None
+    return True
+
+
+def _pong(_: Connection, __: Request, ___: Ref | None) -> bool:
+    return True
+
+
+def _message(connection: Connection, request: Direct | Group, ref: Ref | None) -> bool:
+    draft = connection.node.chat.draft(_account(connection), request)
+    if draft is None:
+        return False
+    connection.message_submitted()
+    connection.node.writer.submit(Submission(draft, connection, ref))
+    return True
+
+
+async def _message_later(connection: Connection, request: Direct | Group, ref: Ref | None) -> None:
+    await connection.node.chat.allow(_account(connection), request)
+    if not _message(connection, request, ref):
+        raise AssertionError("an allowed message has a draft")
+
+
+def _received(connection: Connection, request: Received, _: Ref | None) -> bool:
+    connection.node.chat.received(connection, _account(connection), request.conv, request.seq)
+    return True
+
+
+async def _register(connection: Connection, request: Register, ref: Ref | None) -> None:
+    userid = await connection.node.accounts.register(request.name, request.password)
+    connection.answer(Kind.REGISTER_ACK, ref, {"errno": 0, "id": userid})
+
+
+async def _login(connection: Connection, request: Login, ref: Ref | None) -> None:
+    await log_in(connection, request, ref)
+
+
+async def _logout(connection: Connection, _: Request, ref: Ref | None) -> None:
+    token = connection.token
+    if token is not None:
+        await connection.node.accounts.revoke_token(token)
+    connection.log_out()
+    connection.session.logged_out()
+    connection.succeed(ref, {})
+
+
+async def _add_friend(connection: Connection, request: AddFriend, ref: Ref | None) -> None:
+    account = _account(connection)
+    friend = await connection.node.accounts.add_friend(account.id, request.friendid)
+    connection.node.router.watch(account, friend.as_change())
+    connection.succeed(ref, {"friend": friend.fields()})
+
+
+async def _create_group(connection: Connection, request: CreateGroup, ref: Ref | None) -> None:
+    groupid = await connection.node.chat.create_group(_account(connection), request.groupname, request.groupdesc)
+    connection.succeed(ref, {"groupid": groupid})
+
+
+async def _join_group(connection: Connection, request: JoinGroup, ref: Ref | None) -> None:
+    group = await connection.node.chat.join_group(_account(connection), request.groupid)
+    connection.succeed(ref, {"group": attrs.asdict(group)})
+
+
+async def _read(connection: Connection, request: Read, ref: Ref | None) -> None:
+    await connection.node.chat.read(_account(connection), request.conv, request.seq)
+    connection.answer(Kind.REPLY, ref, {"errno": 0})
+
+
+async def _history(connection: Connection, request: History, ref: Ref | None) -> None:
+    page = await connection.node.chat.history(_account(connection), request)
+    connection.answer(Kind.REPLY, ref, {"errno": 0, **page})
+
+
+async def _conversations(connection: Connection, _: Request, ref: Ref | None) -> None:
+    conversations = await connection.node.chat.conversations(_account(connection))
+    connection.answer(Kind.REPLY, ref, {"errno": 0, "conversations": conversations})
+
+
+#: Every kind of request has its row; a test compares them with `REQUESTS` and with the session's table.
+COMMANDS: dict[Kind, Command] = {
+    Kind.HELLO: Command(now=_hello),
+    Kind.PING: Command(now=_ping),
+    Kind.PONG: Command(now=_pong),
+    Kind.REGISTER: Command(later=_register),
+    Kind.LOGIN: Command(later=_login),
+    Kind.LOGOUT: Command(later=_logout),
+    Kind.DIRECT: Command(now=_message, later=_message_later),
+    Kind.GROUP: Command(now=_message, later=_message_later),
+    Kind.ADD_FRIEND: Command(later=_add_friend),
+    Kind.CREATE_GROUP: Command(later=_create_group),
+    Kind.JOIN_GROUP: Command(later=_join_group),
+    Kind.RECEIVED: Command(now=_received),
+    Kind.READ: Command(later=_read),
+    Kind.HISTORY: Command(later=_history),
+    Kind.CONVERSATIONS: Command(later=_conversations),
+}

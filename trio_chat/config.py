@@ -1,0 +1,262 @@
+"""The settings: from flags, the environment and a TOML file, in this order of precedence; read once, then frozen.
+
+A setting NAME is `--name` on the command line, `TRIO_CHAT_NAME` in the environment and `name` in the file; one of the
+limits is `--limit NAME=VALUE`, `TRIO_CHAT_LIMITS_NAME`, and `name` in the file's section `[limits]`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+from urllib.parse import urlsplit
+
+import attrs
+import cattrs
+import platformdirs
+from attrs.validators import ge, gt, in_, le
+
+from trio_chat.errors import StartupError
+
+__all__ = ["Address", "Limits", "Settings", "default_database", "load", "setting_names"]
+
+ENVIRONMENT_PREFIX = "TRIO_CHAT_"
+
+
+class Address(NamedTuple):
+    """A host and a port to listen on or to connect to; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT` (an IPv6 host in brackets). Raises `ValueError`."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def default_database() -> str:
+    """SQLite in the user's data directory, or where systemd says that a service keeps its state."""
+    directory = os.environ.get("STATE_DIRECTORY") or platformdirs.user_data_dir("trio-chat", appauthor=False)
+    return f"sqlite:///{Path(directory).resolve() / 'trio-chat.db'}"
+
+
+def _scheme(*allowed: str) -> Any:
+    def check(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+        if not value.startswith(allowed):
+            raise ValueError(f"begins with {' or '.join(allowed)}")
+
+    return check
+
+
+def _setting(default: Any, doc: str, *, validator: Any = None, metavar: str = "") -> Any:
+    return attrs.field(default=default, validator=validator, metadata={"doc": doc, "metavar": metavar})
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What bounds each resource. Sizes in bytes unless said otherwise."""
+
+    frame: int = _setting(65536, "a frame, in bytes", validator=ge(1024))
+    message: int = _setting(16384, "a message's text, in bytes of UTF-8", validator=ge(1))
+    outbox: int = _setting(
+        1048576, "unsent bytes of one connection; a client that does not read is closed over it", validator=ge(65536)
+    )
+    in_flight: int = _setting(
+        256, "messages of one connection that await their commit; over it the server reads no more from it", validator=ge(1)
+    )
+    requests: int = _setting(
+        64, "requests of one connection that await their turn; over it the server reads no more from it", validator=ge(1)
+    )
+    queue: int = _setting(
+        20000, "messages of all connections that await their commit; over it nobody is read from", validator=ge(1)
+    )
+    batch: int = _setting(500, "messages in one transaction", validator=[ge(1), le(2000)])
+    password_checks: int = _setting(
+        1000, "logins and registrations that await their password hash; over it they are rate_limited", validator=ge(1)
+    )
+    members: int = _setting(1000, "members of groups in one LOGIN_ACK, all groups together", validator=ge(0))
+    history: int = _setting(200, "messages in one HISTORY reply", validator=ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything that can be set. Times in seconds."""
+
+    tcp: tuple[Address, ...] = _setting(
+        (Address("127.0.0.1", 6000),), "listen for chat clients here (repeatable)", metavar="HOST:PORT"
+    )
+    http: str = _setting("off", "the web client's address; off: none", validator=in_(["off"]), metavar="off")
+    database: str = _setting(
+        "",
+        "sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db or mysql://USER:PASSWORD@HOST:PORT/NAME",
+        validator=_scheme("sqlite:///", "mysql://"),
+        metavar="URL",
+    )
+    bus: str = _setting(
+        "local:",
+        "local: for one node, redis://HOST:PORT/N between several",
+        validator=_scheme("local:", "redis://", "rediss://"),
+        metavar="URL",
+    )
+    node: str = _setting("", "this node's name, unique in the cluster (default: host name and port)", metavar="NAME")
+    proxy_protocol: bool = _setting(False, "every connection begins with a PROXY header (a load balancer sends it)")
+    log_format: str = _setting("console", "console or json", validator=in_(["console", "json"]), metavar="FORMAT")
+    log_level: str = _setting(
+        "info",
+        "debug, info, warning or error",
+        validator=in_(["debug", "info", "warning", "error"]),
+        metavar="LEVEL",
+    )
+    heartbeat: float = _setting(30.0, "ping a modern client after this silence, close after twice that", validator=gt(0))
+    drain: float = _setting(10.0, "how long a graceful stop may take", validator=gt(0))
+    pace: float = _setting(0.02, "least time between two frames to a classic client that ends frames with NUL", validator=ge(0))
+    store_timeout: float = _setting(3.0, "how long the database may take before a request is unavailable", validator=gt(0))
+    store_connections: int = _setting(8, "connections to MySQL", validator=ge(2))
+    lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
+    sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=gt(0))
+    token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=gt(0))
+    limits: Limits = attrs.field(factory=Limits)
+
+    def __attrs_post_init__(self) -> None:
+        for limits in (self, self.limits):
+            for field in attrs.fields(type(limits)):
+                if field.type in {int, "int"} and not isinstance(getattr(limits, field.name), int):
+                    raise TypeError(f"{field.name} is an integer")
+
+
+def setting_names() -> Iterator[tuple[str, attrs.Attribute[Any]]]:
+    """Every setting's name, `limits.NAME` for the limits, with its attribute (metadata: doc, metavar)."""
+    for field in attrs.fields(Settings):
+        if field.name == "limits":
+            for limit in attrs.fields(Limits):
+                yield f"limits.{limit.name}", limit
+        else:
+            yield field.name, field
+
+
+def load(
+    flags: Mapping[str, object], environment: Mapping[str, str] = os.environ, file: Path | None = None
+) -> Settings:
+    """Merge the sources into settings.
+
+    `flags` maps setting names to what the command line gave. `file` comes from `--config`, or else from
+    `TRIO_CHAT_CONFIG`. Raises `StartupError`, one line that names the key and where it stands.
+    """
+    known = dict(setting_names())
+    if file is None and "TRIO_CHAT_CONFIG" in environment:
+        file = Path(environment["TRIO_CHAT_CONFIG"])
+    merged: dict[str, tuple[object, str]] = {}
+    if file is not None:
+        for name, value in _read_file(file).items():
+            merged[name] = value, f"{name} in {file}"
+    for variable, text in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable != "TRIO_CHAT_CONFIG":
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            if name.startswith("limits_"):
+                name = "limits." + name.removeprefix("limits_")
+            merged[name] = text, variable
+    for name, given in flags.items():
+        flag = f"--limit {name.removeprefix('limits.')}" if name.startswith("limits.") else f"--{name.replace('_', '-')}"
+        merged[name] = given, flag
+    values: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    hints = {**get_type_hints(Settings), **{f"limits.{k}": v for k, v in get_type_hints(Limits).items()}}
+    for name, (value, where) in merged.items():
+        if name not in known:
+            raise StartupError(f"{where}: there is no such setting")
+        try:
+            converted = _convert(hints[name], value)
+            field = known[name]
+            if field.validator is not None:
+                field.validator(None, field, converted)
+        except (ValueError, TypeError) as error:
+            reason = str(error.args[0]) if error.args else str(error)
+            raise StartupError(f"{where}: {_hide_password(str(value))} will not do: {reason}") from None
+        if name.startswith("limits."):
+            limits[name.removeprefix("limits.")] = converted
+        else:
+            values[name] = converted
+    values.setdefault("database", default_database())
+    return Settings(**values, limits=Limits(**limits))
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        with file.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        raise StartupError(f"--config {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(f"--config {file}: {error}") from None
+    limits = table.pop("limits", {})
+    if not isinstance(limits, dict):
+        raise StartupError(f"limits in {file}: is a section, [limits]")
+    return {**table, **{f"limits.{name}": value for name, value in limits.items()}}
+
+
+_STRICT = cattrs.Converter()
+
+
+@_STRICT.register_structure_hook
+def _to_int(value: Any, _: type[int]) -> int:
+    if isinstance(value, str):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("it is a whole number")
+    return value
+
+
+@_STRICT.register_structure_hook
+def _to_float(value: Any, _: type[float]) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError("it is a number")
+    return float(value)
+
+
+@_STRICT.register_structure_hook
+def _to_str(value: Any, _: type[str]) -> str:
+    if not isinstance(value, str):
+        raise TypeError("it is a text")
+    return value
+
+
+@_STRICT.register_structure_hook
+def _to_bool(value: Any, _: type[bool]) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if not isinstance(value, bool):
+        raise TypeError("it is true or false")
+    return value
+
+
+@_STRICT.register_structure_hook
+def _to_address(value: Any, _: type[Address]) -> Address:
+    return Address.parse(_to_str(value, str))
+
+
+def _convert(to: Any, value: object) -> Any:
+    if to == tuple[Address, ...]:
+        # One text in a flag or a variable may hold several, separated by commas.
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple) or not texts:
+            raise TypeError("it is one HOST:PORT or a list of them")
+        return tuple(_to_address(text, Address) for text in texts)
+    return _STRICT.structure(value, to)
+
+
+def _hide_password(text: str) -> str:
+    if "://" not in text or "@" not in text:
+        return repr(text)
+    parts = urlsplit(text)
+    return repr(f"{parts.scheme}://…@{text.rpartition('@')[2]}")

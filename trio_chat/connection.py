@@ -1,0 +1,438 @@
+"""One client: what it sends is read, checked against the session's table, and done; what it gets is queued and sent.
+
+A connection runs in a nursery of its own. Its reader is there always; a task that works off requests which wait for the
+database, one that writes what the kernel did not take at once, and one that brings what was missed are started when
+there is something to do and end when it is done. Whatever happens, `_end` forgets the connection: it is synchronous, so
+no cancellation can come in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import structlog
+import trio
+
+from trio_chat.backlog import catch_up
+from trio_chat.commands import COMMANDS, DEAF
+from trio_chat.errors import Internal, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
+from trio_chat.outbox import Outbox, Receipt
+from trio_chat.session import Dialect, Identity, Session
+from trio_chat.transport.contract import Transport, TransportBroken
+from trio_chat.transport.proxy import BadProxyHeader, parse_proxy_header
+from trio_chat.wire import classic
+from trio_chat.wire.delivery import Delivery
+from trio_chat.wire.frames import FrameSplitter
+from trio_chat.wire.messages import REQUESTS, Kind, Ref, Request, answer_kind, decode, encode, open_envelope
+
+if TYPE_CHECKING:
+    from trio_chat.node import Node
+    from trio_chat.router import LocalAccount
+    from trio_chat.store.log import Stored
+
+__all__ = ["Connection"]
+
+log = structlog.get_logger(__name__)
+
+#: A client that ends its half is still answered and sent what is queued, for at most this long (seconds).
+_LINGER = 5.0
+#: How long bytes that a client does not expect any more are read, so that closing does not destroy the last answer.
+_DISCARD = 1.0
+#: Above this many queued bytes the backlog waits before it adds more; it goes on below half of it.
+_HIGH_WATER = 262144
+
+
+@attrs.frozen
+class _Pending:
+    """A request that has to wait for the database."""
+
+    kind: Kind
+    ref: Ref | None
+    request: Request
+
+
+class Connection:
+    """A client's session, outbox and place in the conversations.
+
+    `lag` has, for each conversation in which this connection is behind (or, after a join, ahead of) what the node has
+    delivered, the last seq that it was handed; in all others it is where the node is. `own` has the replies to messages
+    sent here in a conversation that lags: each waits for its place.
+    """
+
+    def __init__(self, node: Node, transport: Transport) -> None:
+        limits = node.settings.limits
+        self.node = node
+        self.session = Session()
+        self.account: LocalAccount | None = None
+        self.token: str | None = None
+        self.lag: dict[str, int] = {}
+        self.own: dict[tuple[str, int], bytes | None] = {}
+        self.prefetched: deque[Delivery] = deque()
+        self.last_heard = trio.current_time()
+        self.pinged = False
+        self.peer = transport.peer
+        self._transport = transport
+        self._splitter = FrameSplitter(limits.frame)
+        self._outbox = Outbox(limits.outbox)
+        self._nursery: trio.Nursery | None = None
+        self._waiting: deque[_Pending | bytes] = deque()
+        self._in_flight = 0
+        self._room = trio.Event()
+        self._drained = trio.Event()
+        self._writing = False
+        self._dirty = False
+        self._catching_up: trio.CancelScope | None = None
+        self._next_frame_at = 0.0
+
+    # -- its life -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the client until it or the server ends the connection. Never raises but `Cancelled`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._read()
+                await self._finish()
+                nursery.cancel_scope.cancel()
+        except Exception:
+            log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
+        finally:
+            self._end()
+
+    def close(self, reason: str) -> None:
+        """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""
+        if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
+            log.info("closing a connection", reason=reason, peer=self.peer, user=self.account and self.account.id)
+            self._nursery.cancel_scope.cancel()
+
+    def _end(self) -> None:
+        self.log_out()
+        self.session.close()
+        self._transport.close()
+        self.node.connections.discard(self)
+
+    def log_in(self, identity: Identity, account: LocalAccount, token: str | None) -> None:
+        """LOGIN has succeeded: the router knows the connection."""
+        self.session.logged_in(identity)
+        self.account = account
+        self.token = token
+
+    def log_out(self) -> None:
+        """Forget who this is; the user is offline if this was his last connection. Never blocks."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
+        account, self.account, self.token = self.account, None, None
+        self.lag.clear()
+        for reply in self.own.values():
+            if reply is not None:
+                self.send(reply)
+        self.own.clear()
+        self.prefetched.clear()
+        if account is not None and self.node.router.detach(self, account):
+            self.node.presence.left(account.id)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
+        settings, router, writer = self.node.settings, self.node.router, self.node.writer
+        try:
+            data = await self._read_proxy_header() if settings.proxy_protocol else await self._transport.receive()
+            while data:
+                self.last_heard = trio.current_time()
+                self.pinged = False
+                for frame in self._splitter.feed(data):
+                    self._take(frame)
+                if self._splitter.overflowed:
+                    self._fail(None, None, TooLarge(f"a frame is at most {settings.limits.frame} bytes"))
+                    break
+                router.flush()
+                while self._in_flight >= settings.limits.in_flight or len(self._waiting) >= settings.limits.requests:
+                    self._room = trio.Event()
+                    await self._room.wait()
+                if writer.full:
+                    await writer.wait_room()
+                data = await self._transport.receive()
+        except TransportBroken:
+            self.close("broken")
+            await trio.lowlevel.checkpoint()
+        except BadProxyHeader as error:
+            log.warning("connection refused", peer=self.peer, reason=str(error))
+
+    async def _read_proxy_header(self) -> bytes:
+        data = b""
+        while True:
+            more = await self._transport.receive()
+            if not more:
+                return b""
+            data += more
+            header = parse_proxy_header(data)
+            if header is not None:
+                peer, size = header
+                self.peer = peer or self.peer
+                return data[size:] or await self._transport.receive()
+
+    async def _finish(self) -> None:
+        """The client has ended its half: answer what it asked, send what is queued, for a bounded time."""
+        with trio.move_on_after(_LINGER):
+            while self._waiting or self._in_flight:
+                self._room = trio.Event()
+                await self._room.wait()
+            self.flush()
+            await self.wait_drained(0)
+            if self._splitter.overflowed:
+                self._transport.end()
+                with trio.move_on_after(_DISCARD):
+                    try:
+                        while await self._transport.receive():
+                            pass
+                    except TransportBroken:
+                        pass
+
+    def _take(self, frame: bytes) -> None:
+        """Do a request now, or have it wait for its turn behind those that wait already."""
+        if self._waiting:
+            # A sign of life is not kept waiting by a slow database.
+            if _is_ping(frame):
+                self._begin(frame)
+            else:
+                self._waiting.append(frame)
+            return
+        pending = self._begin(frame)
+        if pending is not None:
+            self._waiting.append(pending)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._work_off)
+
+    async def _work_off(self) -> None:
+        """Do the requests that wait, one after the other."""
+        while self._waiting:
+            item = self._waiting[0]
+            pending = self._begin(item) if isinstance(item, bytes) else item
+            if pending is not None:
+                await self._perform(pending)
+            self._waiting.popleft()
+            self._room.set()
+            self.node.router.flush()
+
+    def _begin(self, frame: bytes) -> _Pending | None:
+        """Check a request and do it, or return it where it has to await something."""
+        kind: Kind | None = None
+        ref: Ref | None = None
+        try:
+            envelope = open_envelope(frame)
+            ref = envelope.ref
+            if envelope.msgid not in REQUESTS:
+                raise UnknownKind
+            kind = Kind(envelope.msgid)
+            if self.node.draining and kind not in DEAF:
+                raise ShuttingDown
+            self.session.check(kind)
+            request = decode(kind, frame)
+            now = COMMANDS[kind].now
+            if now is not None and now(self, request, ref):
+                return None
+            return _Pending(kind, ref, request)
+        except RequestError as error:
+            self._fail(kind, ref, error)
+            return None
+
+    async def _perform(self, pending: _Pending) -> None:
+        """The one place where a failure becomes an answer."""
+        kind, ref = pending.kind, pending.ref
+        try:
+            self.session.check(kind)
+            later = COMMANDS[kind].later
+            assert later is not None
+            await later(self, pending.request, ref)
+        except RequestError as error:
+            self._fail(kind, ref, error)
+        except Exception:
+            log.exception("request failed", kind=kind.name, peer=self.peer, user=self.account and self.account.id)
+            self._fail(kind, ref, Internal())
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    def answer(self, kind: Kind, ref: Ref | None, fields: dict[str, Any]) -> None:
+        """Send the one answer to a request."""
+        frame: dict[str, Any] = {"msgid": int(kind)}
+        if ref is not None:
+            frame["ref"] = ref
+        frame.update(fields)
+        self.send(encode(frame))
+
+    def succeed(self, ref: Ref | None, fields: dict[str, Any]) -> None:
+        """REPLY to a request that has succeeded; a classic client expects none."""
+        if self.session.dialect is Dialect.MODERN:
+            self.answer(Kind.REPLY, ref, {"errno": 0, **fields})
+
+    def _fail(self, kind: Kind | None, ref: Ref | None, error: RequestError) -> None:
+        fields = error.fields()
+        if self.session.dialect is Dialect.CLASSIC and kind is Kind.REGISTER and error.errno == 1:
+            fields = {"errno": 1}
+        self.answer(answer_kind(kind), ref, fields)
+        self._flush_soon()
+
+    def message_submitted(self) -> None:
+        self._in_flight += 1
+
+    def message_stored(self, ref: Ref | None, where: Stored) -> bytes | None:
+        """The writer has stored a message that was sent here; returns the reply, which a classic client does not get."""
+        self._message_done()
+        if self.session.dialect is Dialect.CLASSIC:
+            return None
+        reply: dict[str, Any] = {"msgid": int(Kind.REPLY)}
+        if ref is not None:
+            reply["ref"] = ref
+        reply.update(errno=0, conv=where.conv, seq=where.seq, ts=where.ts)
+        return encode(reply)
+
+    def message_failed(self, ref: Ref | None, error: RequestError) -> None:
+        """The writer could not store a message that was sent here."""
+        self._message_done()
+        self._fail(Kind.DIRECT, ref, error)
+
+    def _message_done(self) -> None:
+        self._in_flight -= 1
+        self._room.set()
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, frame: bytes, receipts: tuple[Receipt, ...] = ()) -> None:
+        """Queue a frame, without its terminator; the router's next `flush` sends it. Never blocks.
+
+        Where the outbox is full the connection is closed: its client does not read.
+        """
+        outbox = self._outbox
+        outbox.push(frame, receipts)
+        if outbox.over:
+            self.flush()
+            if outbox.over:
+                self.close("does not read")
+        self._flush_soon()
+
+    def notify(self, frame: bytes) -> None:
+        """Queue a frame of a kind that only modern clients know."""
+        if self.session.dialect is Dialect.MODERN:
+            self.send(frame)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Queue a message of a conversation."""
+        if self.session.dialect is Dialect.MODERN:
+            self.send(delivery.modern())
+        elif self.paced:
+            *parts, last = classic.split_delivery(delivery, classic.BUFFER - 1)
+            for part in parts:
+                self.send(part)
+            self.send(last, ((delivery.conv, delivery.seq),))
+        else:
+            self.send(delivery.classic(), ((delivery.conv, delivery.seq),))
+
+    @property
+    def paced(self) -> bool:
+        """Whether this is one of the existing clients, which want each frame alone and small."""
+        return self.session.dialect is Dialect.CLASSIC and self._splitter.terminator == b"\0"
+
+    def _flush_soon(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self.node.router.mark_dirty(self)
+
+    def flush(self) -> None:
+        """Hand what is queued to the kernel; what it does not take is left to a task. Never blocks."""
+        self._dirty = False
+        if self._writing or not self._outbox or self._nursery is None:
+            return
+        if self._nursery.cancel_scope.cancel_called:
+            return
+        if not self.paced:
+            self._send_some(self._outbox.take(self._splitter.terminator))
+            if not self._outbox:
+                return
+        self._writing = True
+        self._nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
+        """Send what is queued as the kernel takes it, and for a paced client frame by frame."""
+        stall = 2 * self.node.settings.heartbeat
+        try:
+            while self._outbox:
+                terminator = self._splitter.terminator
+                if self.paced:
+                    await trio.sleep_until(self._next_frame_at)
+                    data = self._outbox.take_frame(terminator)
+                    self._next_frame_at = trio.current_time() + self.node.settings.pace
+                else:
+                    data = self._outbox.take(terminator)
+                if not self._send_some(data):
+                    with trio.move_on_after(stall) as patience:
+                        await self._transport.wait_writable()
+                    if patience.cancelled_caught:
+                        self.close("does not read")
+        except TransportBroken:
+            self.close("broken")
+        finally:
+            self._writing = False
+
+    def _send_some(self, data: bytes) -> int:
+        try:
+            count = self._transport.send_nowait(data)
+        except TransportBroken:
+            self.close("broken")
+            return len(data)
+        if count:
+            receipts = self._outbox.sent(count)
+            if self._outbox.size <= _HIGH_WATER // 2:
+                self._drained.set()
+            if receipts and self.account is not None:
+                for conv, seq in receipts:
+                    self.node.chat.received(self, self.account, conv, seq)
+        return count
+
+    async def wait_drained(self, size: int = _HIGH_WATER) -> None:
+        """Wait until at most `size` bytes are queued (or half the high-water mark, if more). Cancelling is safe."""
+        while self._outbox.size > size:
+            self._drained = trio.Event()
+            self.flush()
+            if self._outbox.size > size:
+                await self._drained.wait()
+
+    def catch_up(self) -> None:
+        """Bring what this connection lags behind, in a task of its own. Never blocks."""
+        if self.lag and self._catching_up is None and self._nursery is not None:
+            self._catching_up = trio.CancelScope()
+            self._nursery.start_soon(self._catch_up, self._catching_up)
+
+    async def _catch_up(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while self.lag:
+                try:
+                    await catch_up(self)
+                except Unavailable:
+                    await trio.sleep(0.25)
+        if self._catching_up is scope:
+            self._catching_up = None
+
+    # -- heartbeat ----------------------------------------------------------------------------------------------------
+
+    def check_alive(self, now: float) -> None:
+        """Ping a modern client that was silent for a heartbeat, close it after two. Never blocks."""
+        heartbeat = self.node.settings.heartbeat
+        if self.session.dialect is not Dialect.MODERN:
+            return
+        silence = now - self.last_heard
+        if silence >= 2 * heartbeat:
+            self.close("silent")
+        elif silence >= heartbeat and not self.pinged:
+            self.pinged = True
+            self.send(encode({"msgid": int(Kind.PING)}))
+
+
+def _is_ping(frame: bytes) -> bool:
+    try:
+        return open_envelope(frame).msgid in {Kind.PING, Kind.PONG}
+    except RequestError:
+        return False

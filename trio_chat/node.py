@@ -1,0 +1,40 @@
+"""One running server's parts, as its connections use them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from trio_chat.config import Settings
+    from trio_chat.connection import Connection
+    from trio_chat.router import Router
+    from trio_chat.services.accounts import AccountService
+    from trio_chat.services.chat import ChatService
+    from trio_chat.services.presence import Presence
+    from trio_chat.services.receipts import Receipts
+    from trio_chat.store.groups import Groups
+    from trio_chat.store.log import MessageLog
+    from trio_chat.writer import Writer
+
+__all__ = ["Node"]
+
+
+@attrs.define(eq=False)
+class Node:
+    """Made by `server.py`. While `draining`, requests that ask something of the server are refused."""
+
+    settings: Settings
+    name: str
+    server_name: str
+    messages: MessageLog
+    groups: Groups
+    accounts: AccountService
+    chat: ChatService
+    router: Router
+    receipts: Receipts
+    presence: Presence
+    writer: Writer
+    connections: set[Connection] = attrs.field(factory=set)
+    draining: bool = False

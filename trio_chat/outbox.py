@@ -1,0 +1,68 @@
+"""What waits to be sent on one connection: frames, bounded in bytes, and the receipts that sending them gives. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["Outbox", "Receipt"]
+
+#: A conversation and a seq in it: everything up to it is received once the frame has been handed to the kernel.
+Receipt = tuple[str, int]
+
+
+class Outbox:
+    """A queue of frames without their terminators.
+
+    `size` is in bytes. The queue itself never refuses a frame; `over` says when it holds more than `limit` bytes, and
+    whoever sees that closes the connection: the client gets the rest after its next login.
+    """
+
+    __slots__ = ("_frames", "_receipts", "_rest", "_sent", "limit", "size")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._frames: list[bytes] = []
+        self._rest = b""
+        # Positions in the stream of all bytes ever queued: up to where it was sent, and where receipts are due.
+        self._sent = 0
+        self._receipts: deque[tuple[int, Receipt]] = deque()
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    @property
+    def over(self) -> bool:
+        return self.size > self.limit
+
+    def push(self, frame: bytes, receipts: tuple[Receipt, ...] = ()) -> None:
+        """Queue a frame; `receipts` are due when it has been sent whole."""
+        self._frames.append(frame)
+        self.size += len(frame) + 1
+        if receipts:
+            due = self._sent + self.size
+            self._receipts.extend((due, receipt) for receipt in receipts)
+
+    def take(self, terminator: bytes) -> bytes:
+        """Everything that is to be sent, terminators included. Tell `sent` how much of it went out."""
+        if self._frames:
+            self._frames.append(b"")
+            self._rest += terminator.join(self._frames)
+            self._frames.clear()
+        return self._rest
+
+    def take_frame(self, terminator: bytes) -> bytes:
+        """Like `take`, for at most one frame: what is left of the one begun, or the next."""
+        if not self._rest and self._frames:
+            self._rest = self._frames.pop(0) + terminator
+        return self._rest
+
+    def sent(self, count: int) -> list[Receipt]:
+        """`count` bytes of what was taken have been handed to the kernel. Returns the receipts now due."""
+        self._rest = self._rest[count:]
+        self.size -= count
+        self._sent += count
+        receipts = []
+        while self._receipts and self._receipts[0][0] <= self._sent:
+            receipts.append(self._receipts.popleft()[1])
+        return receipts

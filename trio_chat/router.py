@@ -1,0 +1,528 @@
+"""The router: who is connected to this node, and the delivery of each message to them, in order and once.
+
+It owns the map from users to connections, the last seq delivered here of every conversation that somebody here is in,
+and the subscription to the bus. Everything that changes this state is synchronous, so no task ever sees it half-done;
+the tasks of `run` only fetch what is missing.
+
+How a message gets here does not matter: from this node's writer, from the bus, or from the log. `arrive` drops what
+was delivered already, keeps what is ahead of a hole until the hole is filled from the log, and hands the next one to
+every connection. So a lost, late, repeated or reordered hint can cost time, never a message or its order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from trio_chat.bus.contract import Bus, Event
+from trio_chat.errors import Unavailable
+from trio_chat.store.log import Changes, Cursor, MessageLog
+from trio_chat.store.presence import StateChange
+from trio_chat.wire.conversation import group_conv, parse_conv
+from trio_chat.wire.delivery import Delivery, decode_delivery
+from trio_chat.wire.messages import Kind, encode
+
+if TYPE_CHECKING:
+    from trio_chat.connection import Connection
+    from trio_chat.services.receipts import Receipts
+
+__all__ = ["LocalAccount", "Router"]
+
+log = structlog.get_logger(__name__)
+
+#: How long a hole may wait for the bus to fill it before the log is read, in seconds.
+_HOLE_GRACE = 0.005
+#: Messages kept ahead of a hole, per conversation; those beyond it come from the log.
+_AHEAD = 1000
+_PAGE = 200
+#: How many looks at the database back each look begins, and how much earlier still (ms): a transaction that takes
+#: long to commit is found by one of the next looks.
+_LOOKBACK_LOOKS = 5
+_LOOKBACK_MS = 5000
+
+PRESENCE_CHANNEL = "presence"
+
+
+@attrs.define(eq=False)
+class LocalAccount:
+    """A user who is connected to this node, over one or more connections.
+
+    `pending` has, for each conversation with messages that the account has not received, the last seq that it has.
+    A conversation that is not in it is received to its end.
+    """
+
+    id: int
+    name: str
+    connections: list[Connection] = attrs.field(factory=list)
+    groups: set[int] = attrs.field(factory=set)
+    directs: set[str] = attrs.field(factory=set)
+    friends: set[int] = attrs.field(factory=set)
+    pending: dict[str, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class _Arrival:
+    """A message, and where it came from when it was sent here: the connection, and the reply that stands in its place."""
+
+    delivery: Delivery
+    origin: Connection | None
+    reply: bytes | None
+
+
+class Router:
+    """Owned by the server; its state is touched only from the Trio thread."""
+
+    def __init__(self, messages: MessageLog, bus: Bus, receipts: Receipts, node: str, sweep: float) -> None:
+        self.accounts: dict[int, LocalAccount] = {}
+        self.repaired = 0
+        # What the writer's transaction in hand holds, as (conv, sender), and the event of its end.
+        self.committing: set[tuple[str, int]] = set()
+        self.committed = trio.Event()
+        self._log = messages
+        self._bus = bus
+        self._receipts = receipts
+        self._prefix = node.encode() + b"\n"
+        self._sweep = sweep
+        self._groups: dict[int, dict[int, LocalAccount]] = {}
+        self._watchers: dict[int, dict[int, LocalAccount]] = {}
+        self._states: dict[int, StateChange] = {}
+        self._heads: dict[str, int] = {}
+        self._ahead: dict[str, dict[int, _Arrival]] = {}
+        # Conversations whose log is known to be longer than what was delivered here, and up to where.
+        self._holes: dict[str, int] = {}
+        self._holes_found = trio.Event()
+        self._sweep_now = trio.Event()
+        self._dirty: list[Connection] = []
+        # While a login is loading, arrivals that nobody here listens to yet: they may be in one of its conversations.
+        self._loading: Counter[int] = Counter()
+        self._unheard: dict[str, int] = {}
+
+    # -- who is here --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def loading(self, userid: int) -> Iterator[None]:
+        """While a login (or a join) reads the account's state, nothing that arrives is overlooked.
+
+        `attach` (or `joined`) inside takes up what arrived meanwhile.
+        """
+        self._loading[userid] += 1
+        self._bus.subscribe([f"u:{userid}"])
+        try:
+            yield
+        finally:
+            self._loading[userid] -= 1
+            if not self._loading[userid]:
+                del self._loading[userid]
+                if userid not in self.accounts:
+                    self._bus.unsubscribe([f"u:{userid}"])
+            if not self._loading:
+                self._unheard.clear()
+
+    async def subscribe_groups(self, groupids: Iterable[int]) -> None:
+        """Wait until the bus would bring the groups' messages and the loading users', or is down. Cancelling is safe."""
+        self._bus.subscribe([f"g:{groupid}" for groupid in groupids])
+        await self._bus.wait_subscribed()
+
+    def attach(
+        self,
+        connection: Connection,
+        userid: int,
+        name: str,
+        cursors: Iterable[Cursor],
+        groupids: Iterable[int],
+        friends: Iterable[StateChange],
+    ) -> LocalAccount:
+        """A connection has logged in: register it, and note where it lags behind what was delivered here."""
+        account = self.accounts.get(userid)
+        if account is None:
+            account = self.accounts[userid] = LocalAccount(userid, name)
+        account.connections.append(connection)
+        for groupid in groupids:
+            self._enter_group(account, groupid)
+        for cursor in cursors:
+            self._listen(account, [connection], cursor)
+        for conv, seq in self._unheard.items():
+            # A conversation that began while the login was reading.
+            if conv not in self._heads and self._is_party(conv, userid):
+                self._heads[conv] = 0
+                account.directs.add(conv)
+                self.heard(conv, seq)
+        for friend in friends:
+            self.watch(account, friend)
+        return account
+
+    def detach(self, connection: Connection, account: LocalAccount) -> bool:
+        """A connection has logged out or ended: forget it, at once. Returns whether it was the account's last here."""
+        account.connections.remove(connection)
+        if account.connections:
+            return False
+        del self.accounts[account.id]
+        channels = [f"u:{account.id}"]
+        for groupid in account.groups:
+            members = self._groups[groupid]
+            del members[account.id]
+            if not members:
+                del self._groups[groupid]
+                self._forget(group_conv(groupid))
+                channels.append(f"g:{groupid}")
+        for conv in account.directs:
+            if not any(party in self.accounts for party in parse_conv(conv).users or ()):
+                self._forget(conv)
+        for friend in account.friends:
+            watchers = self._watchers[friend]
+            del watchers[account.id]
+            if not watchers:
+                del self._watchers[friend]
+                self._states.pop(friend, None)
+        self._bus.unsubscribe(channels)
+        return True
+
+    def _forget(self, conv: str) -> None:
+        self._heads.pop(conv, None)
+        self._holes.pop(conv, None)
+        self._ahead.pop(conv, None)
+
+    def joined(self, userid: int, groupid: int, cursor: Cursor) -> None:
+        """A user has become a member of a group; `cursor` says from where on its messages are his to receive."""
+        account = self.accounts.get(userid)
+        if account is not None and groupid not in account.groups:
+            self._enter_group(account, groupid)
+            self._bus.subscribe([f"g:{groupid}"])
+            self._listen(account, account.connections, cursor)
+            for connection in account.connections:
+                connection.catch_up()
+
+    def _enter_group(self, account: LocalAccount, groupid: int) -> None:
+        self._groups.setdefault(groupid, {})[account.id] = account
+        account.groups.add(groupid)
+
+    def _listen(self, account: LocalAccount, connections: Iterable[Connection], cursor: Cursor) -> None:
+        """Connections of an account take part in a conversation from its cursor on."""
+        conv = cursor.conv
+        if conv[0] == "d":
+            account.directs.add(conv)
+        head = self._heads.setdefault(conv, cursor.last_seq)
+        self.heard(conv, max(cursor.last_seq, self._unheard.get(conv, 0)))
+        if cursor.received != head:
+            for connection in connections:
+                connection.lag[conv] = cursor.received
+        if cursor.received < cursor.last_seq:
+            account.pending.setdefault(conv, cursor.received)
+
+    def watch(self, account: LocalAccount, friend: StateChange) -> None:
+        """From now on the account's connections are told when this friend comes or goes."""
+        account.friends.add(friend.userid)
+        self._watchers.setdefault(friend.userid, {})[account.id] = account
+        known = self._states.get(friend.userid)
+        if known is None or known.changed < friend.changed:
+            self._states[friend.userid] = friend
+
+    # -- delivery -----------------------------------------------------------------------------------------------------
+
+    def head(self, conv: str) -> int | None:
+        """The last seq of a conversation that was delivered here; None where nobody here is in it."""
+        return self._heads.get(conv)
+
+    def arrive(self, delivery: Delivery, origin: Connection | None = None, reply: bytes | None = None) -> None:
+        """A message that is in the log has become known here, by whatever way. Never blocks; see `flush`."""
+        conv = delivery.conv
+        head = self._heads.get(conv)
+        if head is None:
+            if self._loading:
+                self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
+            if delivery.is_group or not self._open_direct(conv, delivery.sender, delivery.to):
+                return
+            head = 0
+        if delivery.seq == head + 1:
+            self._hand_out(_Arrival(delivery, origin, reply))
+            if conv in self._ahead:
+                self._hand_out_ahead(conv)
+        elif delivery.seq > head:
+            ahead = self._ahead.setdefault(conv, {})
+            if origin is not None or len(ahead) < _AHEAD:
+                known = ahead.get(delivery.seq)
+                if known is None or known.origin is None:
+                    ahead[delivery.seq] = _Arrival(delivery, origin, reply)
+            self.heard(conv, delivery.seq)
+        elif reply is not None and origin is not None:
+            # The log was quicker than the writer's own report of the commit.
+            self.reply_in_place(origin, delivery, reply)
+
+    def heard(self, conv: str, seq: int) -> None:
+        """The log of a conversation is known to reach `seq`: fetch what is missing here."""
+        if seq > self._heads.get(conv, seq) and seq > self._holes.get(conv, 0):
+            self._holes[conv] = seq
+            self._holes_found.set()
+
+    def flush(self) -> None:
+        """Send what was queued on connections since the last flush."""
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def mark_dirty(self, connection: Connection) -> None:
+        """The connection has something queued; the next `flush` sends it."""
+        self._dirty.append(connection)
+
+    def listeners(self, conv: str) -> Iterable[LocalAccount]:
+        """The accounts here that are in a conversation."""
+        parties = parse_conv(conv)
+        if parties.groupid is not None:
+            return self._groups.get(parties.groupid, {}).values()
+        return [self.accounts[party] for party in set(parties.users or ()) if party in self.accounts]
+
+    def _hand_out(self, arrival: _Arrival) -> None:
+        delivery, origin = arrival.delivery, arrival.origin
+        conv, seq, sender = delivery.conv, delivery.seq, delivery.sender
+        self._heads[conv] = seq
+        if conv in self._holes and self._holes[conv] <= seq:
+            del self._holes[conv]
+        answered = arrival.reply is None
+        for account in self._recipients(delivery):
+            if account.id != sender:
+                account.pending.setdefault(conv, seq - 1)
+            elif conv not in account.pending:
+                self._receipts.move(sender, conv, seq)
+            for connection in account.connections:
+                if connection is origin:
+                    answered = True
+                if connection.lag and conv in connection.lag:
+                    if connection is origin:
+                        connection.own[conv, seq] = arrival.reply
+                elif connection is origin:
+                    self.reply_in_place(connection, delivery, arrival.reply)
+                else:
+                    connection.deliver(delivery)
+        if not answered and origin is not None and arrival.reply is not None:
+            # It has logged out meanwhile; a request is answered all the same.
+            origin.send(arrival.reply)
+
+    def reply_in_place(self, connection: Connection, delivery: Delivery, reply: bytes | None) -> None:
+        """On the connection that sent a message its reply takes the message's place; a classic one gets nothing.
+
+        Except that a classic message to oneself comes back.
+        """
+        if reply is not None:
+            connection.send(reply)
+        elif delivery.sender == delivery.to and not delivery.is_group:
+            connection.deliver(delivery)
+
+    def _hand_out_ahead(self, conv: str) -> None:
+        ahead = self._ahead[conv]
+        while (arrival := ahead.pop(self._heads[conv] + 1, None)) is not None:
+            self._hand_out(arrival)
+        if not ahead:
+            del self._ahead[conv]
+
+    def _recipients(self, delivery: Delivery) -> Iterable[LocalAccount]:
+        if delivery.is_group:
+            return self._groups.get(delivery.to, {}).values()
+        accounts = self.accounts
+        return [
+            accounts[userid]
+            for userid in ({delivery.sender, delivery.to} if delivery.sender != delivery.to else (delivery.to,))
+            if userid in accounts
+        ]
+
+    def _open_direct(self, conv: str, *parties: int) -> bool:
+        """Somebody here has got a first message in a conversation of two; returns whether he is here."""
+        found = False
+        for party in parties:
+            if (account := self.accounts.get(party)) is not None:
+                account.directs.add(conv)
+                found = True
+        if found:
+            self._heads[conv] = 0
+        return found
+
+    def _is_party(self, conv: str, userid: int) -> bool:
+        return userid in (parse_conv(conv).users or ())
+
+    # -- presence and read marks --------------------------------------------------------------------------------------
+
+    def state_changed(self, change: StateChange) -> None:
+        """A user went online or offline: tell his friends here, unless they know better already."""
+        watchers = self._watchers.get(change.userid)
+        if not watchers:
+            return
+        known = self._states.get(change.userid)
+        if known is not None and known.changed >= change.changed:
+            return
+        self._states[change.userid] = change
+        if known is not None and known.state == change.state:
+            return
+        frame = encode({"msgid": int(Kind.PRESENCE), "id": change.userid, "state": change.state})
+        for account in watchers.values():
+            for connection in account.connections:
+                connection.notify(frame)
+
+    def publish_states(self, changes: Iterable[StateChange]) -> None:
+        """Tell this node's and the other nodes' watchers."""
+        events = []
+        for change in changes:
+            self.state_changed(change)
+            events.append((PRESENCE_CHANNEL, self._prefix + encode([change.userid, change.state, change.changed])))
+        self.flush()
+        self._bus.publish(events)
+
+    def publish_joined(self, userid: int, groupid: int, position: int) -> None:
+        """A user has become a member of a group whose log ended at `position`: tell his connections, here and elsewhere."""
+        self.joined(userid, groupid, Cursor(group_conv(groupid), position, position, position))
+        self._bus.publish([(f"u:{userid}", self._prefix + encode([userid, groupid, position]))])
+
+    def publish_read(self, userid: int, conv: str, seq: int) -> None:
+        """Tell the others in a conversation, here and on the other nodes, how far a user has read."""
+        frame = encode({"msgid": int(Kind.READ), "conv": conv, "seq": seq, "id": userid})
+        self._read(userid, conv, frame)
+        self.flush()
+        parties = parse_conv(conv)
+        channels = [f"u:{party}" for party in set(parties.users or ()) if party != userid]
+        if parties.groupid is not None:
+            channels = [f"g:{parties.groupid}"]
+        self._bus.publish([(channel, self._prefix + frame) for channel in channels])
+
+    def _read(self, userid: int, conv: str, frame: bytes) -> None:
+        for account in self.listeners(conv):
+            if account.id != userid:
+                for connection in account.connections:
+                    connection.notify(frame)
+
+    # -- the bus ------------------------------------------------------------------------------------------------------
+
+    def publish(self, deliveries: Iterable[Delivery]) -> None:
+        """Tell the other nodes of new messages: one publish for a group, one for each of two users."""
+        prefix = self._prefix
+        events: list[Event] = []
+        for delivery in deliveries:
+            payload = prefix + delivery.modern()
+            if delivery.is_group:
+                events.append((f"g:{delivery.to}", payload))
+            else:
+                events.append((f"u:{delivery.to}", payload))
+                if delivery.sender != delivery.to:
+                    events.append((f"u:{delivery.sender}", payload))
+        self._bus.publish(events)
+
+    def receive(self, events: list[Event]) -> None:
+        """Hints from the bus. A broken one is logged and dropped: the log will show what it said."""
+        prefix = self._prefix
+        for channel, payload in events:
+            if payload.startswith(prefix):
+                continue
+            body = payload[payload.find(b"\n") + 1 :]
+            try:
+                self._take_hint(channel, body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError) as error:
+                log.warning("bus event not understood", channel=channel, error=str(error))
+        self.flush()
+
+    def _take_hint(self, channel: str, body: bytes) -> None:
+        if body.startswith(b'{"msgid":26,'):
+            read = msgspec.json.decode(body)
+            self._read(read["id"], read["conv"], body)
+        elif body.startswith(b"{"):
+            self.arrive(decode_delivery(body))
+        elif channel == PRESENCE_CHANNEL:
+            userid, state, changed = msgspec.json.decode(body, type=tuple[int, str, int])
+            self.state_changed(StateChange(userid, state, changed))
+        else:
+            userid, groupid, position = msgspec.json.decode(body, type=tuple[int, int, int])
+            self.joined(userid, groupid, Cursor(group_conv(groupid), position, position, position))
+
+    def missed(self) -> None:
+        """The bus may have lost events: look into the database at once."""
+        self._sweep_now.set()
+
+    # -- what fetches from the database -------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fill holes and look for what the bus lost, until cancelled. Cancelling is safe."""
+        self._bus.subscribe([PRESENCE_CHANNEL])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._fill_holes)
+            nursery.start_soon(self._look_regularly)
+            task_status.started()
+
+    async def _fill_holes(self) -> None:
+        while True:
+            await self._holes_found.wait()
+            self._holes_found = trio.Event()
+            await trio.sleep(_HOLE_GRACE)
+            try:
+                for conv in list(self._holes):
+                    await self._fill(conv)
+            except Unavailable:
+                await trio.sleep(0.25)
+                self._holes_found.set()
+
+    async def _fill(self, conv: str) -> None:
+        while (target := self._holes.get(conv)) is not None and (head := self._heads.get(conv)) is not None:
+            if head >= target:
+                del self._holes[conv]
+                return
+            page = await self._log.after(conv, head, _PAGE)
+            for delivery in page:
+                arrival = self._ahead.get(conv, {}).pop(delivery.seq, None)
+                if arrival is not None:
+                    self.arrive(arrival.delivery, arrival.origin, arrival.reply)
+                elif (conv, delivery.sender) in self.committing:
+                    # Perhaps this node's own, seen here before its commit was answered: only the writer knows
+                    # which connection's reply stands in its place.
+                    await self.committed.wait()
+                    break
+                else:
+                    self.repaired += 1
+                    self.arrive(delivery)
+            self.flush()
+            if not page:
+                log.error("log is shorter than was heard", conv=conv, head=head, heard=target)
+                self._holes.pop(conv, None)
+                return
+
+    async def _look_regularly(self) -> None:
+        looks: deque[int] = deque(maxlen=_LOOKBACK_LOOKS)
+        while True:
+            with trio.move_on_after(self._sweep):
+                await self._sweep_now.wait()
+            self._sweep_now = trio.Event()
+            if not self.accounts:
+                looks.clear()
+                continue
+            try:
+                if not looks:
+                    looks.append(await self._log.now())
+                changes = await self._log.changes(looks[0] - _LOOKBACK_MS)
+                looks.append(changes.now)
+                await self._apply(changes)
+            except Unavailable:
+                continue
+
+    async def _apply(self, changes: Changes) -> None:
+        for conv, seq in changes.heads:
+            if conv not in self._heads and conv[0] == "d":
+                self._open_direct(conv, *(parse_conv(conv).users or ()))
+            self.heard(conv, seq)
+        for userid, state, changed in changes.states:
+            self.state_changed(StateChange(userid, state, changed))
+        self.flush()
+        for groupid, userid in changes.joins:
+            account = self.accounts.get(userid)
+            if account is not None and groupid not in account.groups:
+                with self.loading(userid):
+                    cursor = await self._log.cursor(userid, group_conv(groupid))
+                    if cursor is not None:
+                        self.joined(userid, groupid, cursor)
+
+    def statistics(self) -> Iterator[tuple[str, int]]:
+        """How much of everything there is, by name."""
+        yield "accounts", len(self.accounts)
+        yield "conversations", len(self._heads)
+        yield "holes", len(self._holes)
+        yield "repaired", self.repaired

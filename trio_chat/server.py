@@ -1,0 +1,228 @@
+"""The composition root: the only place that names concrete stores, buses and transports, and that nests the nurseries.
+
+    database (its pool or threads)
+    └── parts: bus, router, receipts, writer, presence
+        └── connections: one nursery each
+            └── accept loops
+
+From the outside in each waits for what is inside it to end, so a stop has a fixed order: nobody new, everybody
+answered and told, connections closed, presence cleared, bus and database closed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import structlog
+import trio
+
+from trio_chat import __version__
+from trio_chat.bus.contract import Bus
+from trio_chat.bus.local import LocalBus
+from trio_chat.bus.redis import RedisBus
+from trio_chat.config import Address, Settings, default_database
+from trio_chat.connection import Connection
+from trio_chat.errors import ShuttingDown, Unavailable
+from trio_chat.node import Node
+from trio_chat.router import Router
+from trio_chat.services.accounts import AccountService
+from trio_chat.services.chat import ChatService
+from trio_chat.services.passwords import Passwords
+from trio_chat.services.presence import Presence
+from trio_chat.services.receipts import Receipts
+from trio_chat.store.accounts import Accounts
+from trio_chat.store.contract import Database
+from trio_chat.store.groups import Groups
+from trio_chat.store.log import MessageLog
+from trio_chat.store.mysql import MySQL
+from trio_chat.store.presence import PresenceTable
+from trio_chat.store.schema import migrate
+from trio_chat.store.sqlite import SQLite
+from trio_chat.transport.tcp import TcpTransport, accept_loop, listen
+from trio_chat.wire.messages import Kind, encode
+from trio_chat.writer import Writer
+
+__all__ = ["Server", "open_server"]
+
+log = structlog.get_logger(__name__)
+
+#: How long the last words to the database may take after a stop that nobody waits for, in seconds.
+_LAST_WORDS = 2.0
+
+
+class Server:
+    """A running server. Made by `open_server`."""
+
+    def __init__(self, node: Node, addresses: list[Address], database: str) -> None:
+        self.node = node
+        self.addresses = addresses
+        #: Where the data is, for people: a path or a URL without a password.
+        self.database = database
+        self._accepting = trio.CancelScope()
+        self._connections = trio.CancelScope()
+
+    async def drain(self) -> None:
+        """Stop gracefully, within the settings' `drain` seconds; the server is then closed.
+
+        No new connections; every message received so far is stored and answered; what is queued is sent; everybody is
+        told `shutting_down`. Cancelling it ends the server at once.
+        """
+        node = self.node
+        node.draining = True
+        self._accepting.cancel()
+        log.info("draining", connections=len(node.connections), at_most_seconds=node.settings.drain)
+        with trio.move_on_after(node.settings.drain):
+            await node.writer.wait_idle()
+            farewell = encode({"msgid": int(Kind.REPLY), **ShuttingDown().fields()})
+            async with trio.open_nursery() as nursery:
+                for connection in list(node.connections):
+                    connection.send(farewell)
+                    nursery.start_soon(connection.wait_drained, 0)
+        self._connections.cancel()
+
+    async def _serve(self, listeners: list[socket.socket], *, task_status: trio.TaskStatus[None]) -> None:
+        with self._connections:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._check_alive)
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for listener in listeners:
+                            accepting.start_soon(accept_loop, listener, partial(self._accept, nursery))
+                        task_status.started()
+                for listener in listeners:
+                    listener.close()
+                await trio.sleep_forever()
+
+    def _accept(self, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
+        connection = Connection(self.node, TcpTransport(sock, peer))
+        self.node.connections.add(connection)
+        nursery.start_soon(connection.run)
+
+    async def _check_alive(self) -> None:
+        while True:
+            await trio.sleep(self.node.settings.heartbeat / 4)
+            now = trio.current_time()
+            for connection in list(self.node.connections):
+                connection.check_alive(now)
+            self.node.router.flush()
+
+
+@asynccontextmanager
+async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]:
+    """Run a chat server inside the block, in the caller's Trio program; nothing of it is left behind afterwards.
+
+    Ready when the block begins. Leaving the block drains the server, unless that was done; leaving it by an exception
+    or by cancellation ends it at once. Raises `StartupError` where the server cannot start.
+    """
+    settings = settings or Settings()
+    failure: BaseException | None = None
+    listeners = [sock for address in settings.tcp for sock in listen(address)]
+    try:
+        addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
+        name = settings.node or f"{socket.gethostname()}:{addresses[0].port}"
+        url = settings.database or default_database()
+        async with _open_database(url, settings) as database:
+            await migrate(database)
+            bus = _make_bus(settings.bus)
+            node = _build(settings, name, database, bus)
+            server = Server(node, addresses, _describe(url))
+            async with trio.open_nursery() as parts:
+                await parts.start(node.router.run)
+                await parts.start(bus.run, node.router)
+                await parts.start(node.receipts.run)
+                await parts.start(node.writer.run)
+                await node.presence.start()
+                await parts.start(node.presence.run)
+                try:
+                    async with trio.open_nursery() as serving:
+                        await serving.start(partial(server._serve, listeners))
+                        log.info("ready", node=name, listening=[str(address) for address in addresses])
+                        try:
+                            yield server
+                        except BaseException as error:
+                            # Raised again below, so that it reaches the caller as it is and not in an exception group.
+                            failure = error
+                        if failure is None and not node.draining:
+                            await server.drain()
+                        serving.cancel_scope.cancel()
+                finally:
+                    with trio.move_on_after(_LAST_WORDS, shield=True):
+                        try:
+                            await node.presence.stop()
+                        except Unavailable:
+                            log.warning("the database is away; the other nodes will clear this one's presence")
+                    parts.cancel_scope.cancel()
+    finally:
+        for listener in listeners:
+            listener.close()
+    if failure is not None:
+        raise failure
+
+
+def _build(settings: Settings, name: str, database: Database, bus: Bus) -> Node:
+    limits = settings.limits
+    messages, groups = MessageLog(database), Groups(database)
+    receipts = Receipts(messages)
+    router = Router(messages, bus, receipts, name, settings.sweep)
+    accounts = AccountService(
+        Accounts(database), Passwords(limits.password_checks), token_days=settings.token_days
+    )
+    return Node(
+        settings=settings,
+        name=name,
+        server_name=f"trio-chat/{__version__}",
+        messages=messages,
+        groups=groups,
+        accounts=accounts,
+        chat=ChatService(
+            messages,
+            groups,
+            accounts,
+            router,
+            receipts,
+            message_limit=limits.message,
+            history_limit=limits.history,
+            history_bytes=limits.frame,
+            members=limits.members,
+        ),
+        router=router,
+        receipts=receipts,
+        presence=Presence(
+            PresenceTable(database),
+            router,
+            receipts,
+            name=name,
+            bus=_describe(settings.bus),
+            alone=isinstance(database, SQLite),
+            lease=settings.lease,
+        ),
+        writer=Writer(messages, router, batch=limits.batch, limit=limits.queue, patience=settings.store_timeout),
+    )
+
+
+@asynccontextmanager
+async def _open_database(url: str, settings: Settings) -> AsyncIterator[SQLite | MySQL]:
+    if url.startswith("sqlite:///"):
+        async with SQLite.open(Path(unquote(url.removeprefix("sqlite:///")))) as sqlite:
+            yield sqlite
+    else:
+        opening = MySQL.from_url(url, timeout=settings.store_timeout, pool=settings.store_connections)
+        async with opening.open() as mysql:
+            yield mysql
+
+
+def _make_bus(url: str) -> Bus:
+    return LocalBus() if url.startswith("local:") else RedisBus(url)
+
+
+def _describe(url: str) -> str:
+    """A URL as it may be shown: without user and password."""
+    if url.startswith("sqlite:///"):
+        return str(Path(unquote(url.removeprefix("sqlite:///"))).resolve())
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else url

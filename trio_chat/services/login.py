@@ -1,0 +1,110 @@
+"""Logging in: from a proven identity to a connection that the router delivers to, without a gap and without repetition.
+
+The order is what makes it whole: first the bus is subscribed, then the database is read, and then, in one synchronous
+step, the connection is registered at what was read and what came meanwhile, and LOGIN_ACK is queued before any message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from trio_chat.outbox import Receipt
+from trio_chat.session import Dialect
+from trio_chat.store.log import Cursor
+from trio_chat.wire import classic
+from trio_chat.wire.delivery import Delivery
+from trio_chat.wire.messages import Kind, Login, Ref
+
+if TYPE_CHECKING:
+    from trio_chat.connection import Connection
+
+__all__ = ["log_in"]
+
+#: How many missed messages a classic login reads at once, to bring them in order over all conversations.
+_OFFLINE = 300
+
+
+async def log_in(connection: Connection, request: Login, ref: Ref | None) -> None:
+    """Do a LOGIN and answer it. Raises `RequestError`; then, and when cancelled, nothing of it remains."""
+    node = connection.node
+    router = node.router
+    is_classic = connection.session.dialect is Dialect.CLASSIC
+    credentials = await node.accounts.authenticate(request)
+    identity = credentials.identity
+    async with node.presence.entering(identity.id, exclusive=is_classic):
+        with router.loading(identity.id):
+            groups = await node.groups.of_user(identity.id, node.settings.limits.members)
+            await router.subscribe_groups(group.id for group in groups)
+            friends = await node.accounts.friends(identity.id)
+            await node.receipts.flush()
+            cursors = await node.messages.cursors(identity.id)
+            missed: list[Delivery] = []
+            token = credentials.token
+            if is_classic:
+                if any(cursor.received < cursor.last_seq for cursor in cursors):
+                    missed = await node.messages.undelivered(identity.id, _OFFLINE)
+                    cursors, missed = _own_are_received(identity.id, cursors, missed)
+            elif token is None:
+                token = await node.accounts.make_token(identity.id)
+            # From here on without an await.
+            account = router.attach(
+                connection,
+                identity.id,
+                identity.name,
+                cursors,
+                (group.id for group in groups),
+                (friend.as_change() for friend in friends),
+            )
+            connection.log_in(identity, account, token)
+            friend_list = [friend.fields() for friend in friends]
+            group_list = [attrs.asdict(group) for group in groups]
+            if is_classic:
+                _acknowledge_classic(connection, friend_list, group_list, missed)
+            else:
+                fields = {
+                    "errno": 0,
+                    "id": identity.id,
+                    "name": identity.name,
+                    "friends": friend_list,
+                    "groups": group_list,
+                    "token": token,
+                }
+                connection.answer(Kind.LOGIN_ACK, ref, fields)
+            connection.catch_up()
+
+
+def _own_are_received(
+    userid: int, cursors: list[Cursor], missed: list[Delivery]
+) -> tuple[list[Cursor], list[Delivery]]:
+    """One's own messages count as received where everything before them is: pass over them."""
+    received = {cursor.conv: cursor.received for cursor in cursors}
+    rest = []
+    for message in missed:
+        if message.sender == userid and received[message.conv] == message.seq - 1:
+            received[message.conv] = message.seq
+        else:
+            rest.append(message)
+    return [attrs.evolve(cursor, received=received[cursor.conv]) for cursor in cursors], rest
+
+
+def _acknowledge_classic(
+    connection: Connection, friends: list[dict[str, Any]], groups: list[dict[str, Any]], missed: list[Delivery]
+) -> None:
+    """LOGIN_ACK with as many of the missed messages as fit; the others follow as frames of their own."""
+    limit = classic.BUFFER - 1 if connection.paced else connection.node.settings.limits.frame
+    # Only what the node has delivered is handed out here; the router brings the rest in its turn.
+    ready = []
+    for message in missed:
+        if message.seq > (connection.node.router.head(message.conv) or 0):
+            break
+        ready.append(message)
+    assert connection.account is not None
+    account = connection.account
+    frame, count = classic.fit_login_ack(account.id, account.name, friends, groups, ready, limit)
+    last: dict[str, int] = {message.conv: message.seq for message in ready[:count]}
+    connection.lag.update(last)
+    receipts: tuple[Receipt, ...] = tuple(last.items())
+    connection.send(frame, receipts)
+    connection.prefetched.extend(ready[count:])

@@ -1,0 +1,55 @@
+"""Password hashes, made and checked in threads of their own so that a storm of logins delays no message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import argon2
+import trio
+
+from trio_chat.errors import RateLimited
+
+__all__ = ["Passwords"]
+
+T = TypeVar("T")
+
+
+class Passwords:
+    """argon2id with the parameters that OWASP recommends: 19 MiB, two passes, one lane.
+
+    At most `waiting` requests wait; a further one is `rate_limited`.
+    """
+
+    def __init__(self, waiting: int) -> None:
+        self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+        # One core stays free for the messages.
+        self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+        self._waiting = waiting
+        self._nobody: str | None = None
+
+    async def hash(self, password: str) -> str:
+        """Raises `RateLimited`. Cancelling is safe."""
+        return await self._in_thread(lambda: self._hasher.hash(password))
+
+    async def verify(self, hashed: str | None, password: str) -> bool:
+        """Whether this is the password; with no hash (no such account) False after the same time.
+
+        Raises `RateLimited`. Cancelling is safe.
+        """
+        if hashed is None and self._nobody is None:
+            self._nobody = await self.hash("nobody's password")
+        return await self._in_thread(lambda: self._verify(hashed, password))
+
+    def _verify(self, hashed: str | None, password: str) -> bool:
+        try:
+            return self._hasher.verify(hashed or self._nobody or "", password) and hashed is not None
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        waiting = self._limiter.statistics().tasks_waiting
+        if waiting >= self._waiting:
+            raise RateLimited(1.0 + waiting * 0.02, "too many logins at once, try again later")
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)

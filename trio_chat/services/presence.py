@@ -1,0 +1,230 @@
+"""Presence: which users are connected to which node, truthful through every kind of exit.
+
+The database is where it is kept: a row in Presence for each user and node, User.state beside it. A node's lease is the
+`beat` of its row in Node, which rises every few moments; a node whose beat another one has seen standing still for the
+lease is dead, and that one clears it away. No clocks are compared, and Redis is not asked, so its loss makes nobody
+appear or disappear (docs/decisions/0003-presence-in-the-database.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from trio_chat.errors import AccountInUse, StartupError, Unavailable
+from trio_chat.router import Router
+from trio_chat.services.receipts import Receipts
+from trio_chat.store.presence import NodeRecord, PresenceTable, StateChange
+
+__all__ = ["Presence"]
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 500
+_RECONCILE_BEATS = 10
+_EXCLUSIVE_TRIES = 4
+_EXCLUSIVE_PAUSE = 0.1
+
+
+class Presence:
+    """Keeps this node's lease and its users' rows, and clears dead nodes away.
+
+    `name` and `bus` identify the node among the others; `alone` says that the database serves no other node; `lease`
+    is in seconds.
+    """
+
+    def __init__(
+        self,
+        table: PresenceTable,
+        router: Router,
+        receipts: Receipts,
+        *,
+        name: str,
+        bus: str,
+        alone: bool,
+        lease: float,
+    ) -> None:
+        self._table = table
+        self._router = router
+        self._receipts = receipts
+        self._name = name
+        self._bus = bus
+        self._alone = alone
+        self._lease = lease
+        self._node = 0
+        self._beats: dict[int, tuple[int, float]] = {}
+        # Users who left, to be told to the database; and those who are coming, whose rows are left alone.
+        self._left: set[int] = set()
+        self._leaving: set[int] = set()
+        self._entering: Counter[int] = Counter()
+        self._changed = trio.Event()
+        self._settled = trio.Event()
+
+    async def start(self) -> None:
+        """Begin this node's life, and end the former one that its name had.
+
+        Raises `StartupError` where another node lives on this database and the two cannot hear each other.
+        """
+        others = await self._table.nodes()
+        former = [node.id for node in others if self._alone or node.name == self._name]
+        await self._clear(former)
+        strangers = [node for node in others if node.id not in former]
+        self._node = await self._table.register_node(self._name, self._bus)
+        deaf = [node for node in strangers if "local:" in {node.bus, self._bus}]
+        if deaf:
+            await self._refuse(deaf)
+
+    async def _refuse(self, strangers: list[NodeRecord]) -> None:
+        """Wait until each is seen to be dead; where one is alive after all, refuse to start beside it."""
+        log.info("waiting to see whether other nodes live on this database", nodes=[node.name for node in strangers])
+        first = {node.id: node.beat for node in strangers}
+        deadline = trio.current_time() + self._lease
+        while trio.current_time() < deadline:
+            await trio.sleep(self._lease / 12)
+            for node in await self._table.nodes():
+                if node.id in first and node.beat != first[node.id]:
+                    await self._clear([self._node])
+                    raise StartupError(
+                        f"the node {node.name} is running on this database with the bus {node.bus!r} and this one has "
+                        f"{self._bus!r}: they would not hear each other; give all nodes the same --bus redis://…"
+                    )
+        await self._clear(list(first))
+
+    async def stop(self) -> None:
+        """End this node's life: its users are offline, unless they are on another node."""
+        await self._receipts.flush()
+        await self._clear([self._node])
+
+    @asynccontextmanager
+    async def entering(self, userid: int, *, exclusive: bool) -> AsyncIterator[None]:
+        """A login: notes that the user is connected here. Inside, the login is finished with `Router.attach`.
+
+        With `exclusive`, raises `AccountInUse` where he is connected anywhere. Raises `Unavailable`. Where the login
+        fails or is cancelled the note is taken back.
+        """
+        if exclusive:
+            # His former connection here may have ended just now, and the database not been told yet.
+            while userid in self._leaving or (userid in self._left and userid not in self._router.accounts):
+                await self._settled.wait()
+        self._entering[userid] += 1
+        try:
+            while userid in self._leaving:
+                await self._settled.wait()
+            change = await self._enter(userid, exclusive)
+            if change is not None:
+                self._router.publish_states([change])
+            yield
+        finally:
+            self._entering[userid] -= 1
+            if not self._entering[userid]:
+                del self._entering[userid]
+            self.left(userid)
+
+    def left(self, userid: int) -> None:
+        """A connection of the user has ended: he is offline unless he has another. Never blocks."""
+        if userid not in self._router.accounts:
+            self._left.add(userid)
+            self._changed.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the lease, tell the database who left, clear dead nodes; until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_who_left)
+            nursery.start_soon(self._keep_lease)
+            task_status.started()
+
+    async def _enter(self, userid: int, exclusive: bool) -> StateChange | None:
+        for _ in range(_EXCLUSIVE_TRIES - 1):
+            try:
+                return await self._table.enter(userid, self._node, exclusive)
+            except AccountInUse:
+                # The same for another node: who has just hung up there may call here at once.
+                await trio.sleep(_EXCLUSIVE_PAUSE)
+        return await self._table.enter(userid, self._node, exclusive)
+
+    async def _tell_who_left(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            leaving = {user for user in self._left if user not in self._entering}
+            self._left -= leaving
+            leaving = {user for user in leaving if user not in self._router.accounts}
+            if not leaving:
+                continue
+            self._leaving = leaving
+            try:
+                # First what they received: their next login, on whatever node, begins there.
+                await self._receipts.flush()
+                changes = await self._table.leave(list(leaving), self._node)
+            except Unavailable:
+                self._left |= leaving
+                await trio.sleep(0.25)
+                self._changed.set()
+            else:
+                self._router.publish_states(changes)
+            finally:
+                self._leaving = set()
+                self._settled.set()
+                self._settled = trio.Event()
+
+    async def _keep_lease(self) -> None:
+        beats = 0
+        while True:
+            await trio.sleep(self._lease / 4)
+            try:
+                if not await self._table.beat(self._node):
+                    await self._begin_again()
+                await self._clear_dead()
+                beats += 1
+                if beats % _RECONCILE_BEATS == 0:
+                    await self._reconcile()
+            except Unavailable:
+                # While nobody can beat nobody's silence means anything.
+                self._beats.clear()
+
+    async def _begin_again(self) -> None:
+        """The others have taken this node for dead (it was stopped, or cut off from the database): it lives again."""
+        log.warning("this node was taken for dead; its users are noted again", node=self._name)
+        self._node = await self._table.register_node(self._name, self._bus)
+        await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        """Make this node's rows and its connections agree, should anything have gone by unnoticed."""
+        noted = await self._table.users_of(self._node)
+        for userid in list(self._router.accounts):
+            if userid not in noted and userid in self._router.accounts:
+                async with self.entering(userid, exclusive=False):
+                    pass
+        for userid in noted:
+            if userid not in self._entering:
+                self.left(userid)
+        done = False
+        while not done:
+            changes, done = await self._table.clear_strays(_PAGE)
+            self._router.publish_states(changes)
+
+    async def _clear_dead(self) -> None:
+        now = trio.current_time()
+        nodes = await self._table.nodes()
+        seen: dict[int, tuple[int, float]] = {}
+        dead = []
+        for node in nodes:
+            beat, since = self._beats.get(node.id, (-1, now))
+            seen[node.id] = (beat, since) if beat == node.beat else (node.beat, now)
+            if node.id != self._node and now - seen[node.id][1] >= self._lease:
+                log.warning("a node is dead; its users are cleared", node=node.name)
+                dead.append(node.id)
+            elif node.id != self._node and "local:" in {node.bus, self._bus}:
+                log.error("another node uses this database, and they cannot hear each other", node=node.name, bus=node.bus)
+        self._beats = seen
+        await self._clear(dead)
+
+    async def _clear(self, nodes: list[int]) -> None:
+        done = not nodes
+        while not done:
+            changes, done = await self._table.clear_nodes(nodes, _PAGE)
+            self._router.publish_states(changes)

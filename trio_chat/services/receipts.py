@@ -1,0 +1,67 @@
+"""What accounts have received: cursors collected in memory and written in batches."""
+
+from __future__ import annotations
+
+import trio
+
+from trio_chat.errors import Unavailable
+from trio_chat.store.log import MessageLog
+
+__all__ = ["Receipts"]
+
+#: Least time between two transactions of cursors, in seconds: receipts come by the thousand, and a lost one costs
+#: no more than one delivery again.
+_PAUSE = 0.05
+_RETRY = 0.5
+
+
+class Receipts:
+    """Moves delivery cursors forward. Holds at most one entry for each account and conversation."""
+
+    def __init__(self, messages: MessageLog) -> None:
+        self._log = messages
+        self._moves: dict[tuple[int, str], int] = {}
+        self._moved = trio.Event()
+        self._hurry = trio.Event()
+        # Transactions are numbered: the last one begun, and the last one that has ended.
+        self._begun = 0
+        self._ended = 0
+        self._failed = False
+        self._progress = trio.Event()
+
+    def move(self, userid: int, conv: str, received: int) -> None:
+        """An account has received a conversation up to a seq. Never blocks; a cursor never moves back."""
+        identity = (userid, conv)
+        if received > self._moves.get(identity, 0):
+            self._moves[identity] = received
+            self._moved.set()
+
+    async def flush(self) -> None:
+        """Wait until every move so far is in the database. Raises `Unavailable`; cancelling is safe."""
+        wanted = self._begun + 1 if self._moves else self._begun
+        while self._ended < wanted:
+            self._hurry.set()
+            await self._progress.wait()
+            if self._failed:
+                raise Unavailable
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write the moves, until cancelled. Where the database is away they are kept and tried again."""
+        task_status.started()
+        while True:
+            await self._moved.wait()
+            with trio.move_on_after(_RETRY if self._failed else _PAUSE):
+                await self._hurry.wait()
+            self._moved, self._hurry = trio.Event(), trio.Event()
+            moves, self._moves = self._moves, {}
+            self._begun += 1
+            try:
+                await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])
+                self._failed = False
+            except Unavailable:
+                self._failed = True
+                for (userid, conv), seq in moves.items():
+                    self.move(userid, conv, seq)
+            self._ended = self._begun
+            self._progress.set()
+            self._progress = trio.Event()

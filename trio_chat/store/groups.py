@@ -1,0 +1,130 @@
+"""Groups and their members."""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_chat.errors import AlreadyExists, NoSuchGroup
+from trio_chat.store.contract import Database, Steps, UniqueViolation
+from trio_chat.store.steps import chunks, placeholders, query, transaction
+from trio_chat.wire.conversation import group_conv
+
+__all__ = ["GroupRecord", "Groups", "Member"]
+
+
+@attrs.frozen
+class Member:
+    """Somebody in a group: `state` is `online` or `offline`, `role` `creator` or `normal`."""
+
+    id: int
+    name: str
+    state: str
+    role: str
+
+
+@attrs.define
+class GroupRecord:
+    id: int
+    groupname: str
+    groupdesc: str
+    users: list[Member] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Groups:
+    """All may raise `Unavailable`; cancelling is safe."""
+
+    database: Database
+
+    @transaction
+    def create(self, userid: int, groupname: str, groupdesc: str) -> Steps[int]:
+        """Store a new group with its creator in it and return its id. Raises `AlreadyExists`."""
+        now = self.database.dialect.now_ms
+        try:
+            result = yield "INSERT INTO AllGroup (groupname, groupdesc) VALUES (?, ?)", (groupname, groupdesc)
+        except UniqueViolation:
+            raise AlreadyExists("there is a group of this name already") from None
+        groupid = result.inserted
+        conv = group_conv(groupid)
+        yield f"INSERT INTO Conversation (conv, last_seq, changed) VALUES (?, 0, {now})", (conv,)
+        yield (
+            f"INSERT INTO GroupUser (groupid, userid, grouprole, joined) VALUES (?, ?, 'creator', {now})",
+            (groupid, userid),
+        )
+        yield "INSERT INTO DeliveryCursor (userid, conv, received, seen) VALUES (?, ?, 0, 0)", (userid, conv)
+        return groupid
+
+    @transaction
+    def join(self, userid: int, groupid: int) -> Steps[int]:
+        """Make a user a member and return the group's last seq: what came before is history to him.
+
+        Raises `NoSuchGroup`, `AlreadyExists`.
+        """
+        dialect = self.database.dialect
+        conv = group_conv(groupid)
+        # The lock orders the join among the group's messages: every later seq is the new member's to receive.
+        head = yield f"SELECT last_seq FROM Conversation WHERE conv = ?{dialect.for_update}", (conv,)
+        if not head.rows:
+            raise NoSuchGroup
+        last_seq: int = head.rows[0][0]
+        try:
+            yield (
+                f"INSERT INTO GroupUser (groupid, userid, joined) VALUES (?, ?, {dialect.now_ms})",
+                (groupid, userid),
+            )
+        except UniqueViolation:
+            raise AlreadyExists("you are in this group already") from None
+        yield (
+            "INSERT INTO DeliveryCursor (userid, conv, received, seen) VALUES (?, ?, ?, ?)",
+            (userid, conv, last_seq, last_seq),
+        )
+        return last_seq
+
+    @query
+    def of_user(self, userid: int, members: int) -> Steps[list[GroupRecord]]:
+        """A user's groups with at most `members` members in all, their creators first."""
+        found = yield (
+            "SELECT g.id, g.groupname, g.groupdesc FROM GroupUser m JOIN AllGroup g ON g.id = m.groupid"
+            " WHERE m.userid = ? ORDER BY g.id",
+            (userid,),
+        )
+        groups = {row[0]: GroupRecord(*row) for row in found.rows}
+        for some in chunks(groups, 500):
+            if members <= 0:
+                break
+            # Grouped by group, the creator first; the limit bounds what a login costs whatever the groups' sizes.
+            rows = yield (
+                "SELECT m.groupid, u.id, u.name, u.state, m.grouprole FROM GroupUser m JOIN User u ON u.id = m.userid"
+                f" WHERE m.groupid IN ({placeholders(len(some))}) ORDER BY m.groupid, m.joined, u.id LIMIT {members:d}",
+                some,
+            )
+            members -= len(rows.rows)
+            for groupid, *member in rows.rows:
+                groups[groupid].users.append(Member(*member))
+        return list(groups.values())
+
+    @query
+    def get(self, groupid: int, members: int) -> Steps[GroupRecord]:
+        """One group with at most `members` of its members. Raises `NoSuchGroup`."""
+        found = yield "SELECT id, groupname, groupdesc FROM AllGroup WHERE id = ?", (groupid,)
+        if not found.rows:
+            raise NoSuchGroup
+        group = GroupRecord(*found.rows[0])
+        rows = yield (
+            "SELECT u.id, u.name, u.state, m.grouprole FROM GroupUser m JOIN User u ON u.id = m.userid"
+            f" WHERE m.groupid = ? ORDER BY m.joined, u.id LIMIT {members:d}",
+            (groupid,),
+        )
+        group.users.extend(Member(*row) for row in rows.rows)
+        return group
+
+    @query
+    def membership(self, userid: int, groupid: int) -> Steps[bool]:
+        """Whether a user is in a group. Raises `NoSuchGroup`."""
+        member = yield "SELECT 1 FROM GroupUser WHERE groupid = ? AND userid = ?", (groupid, userid)
+        if member.rows:
+            return True
+        group = yield "SELECT 1 FROM AllGroup WHERE id = ?", (groupid,)
+        if not group.rows:
+            raise NoSuchGroup
+        return False

@@ -1,0 +1,329 @@
+"""The contract's `Database` for MySQL and MariaDB: two pools of connections, retries, and what an error means.
+
+What a caller may rely on, whatever happens to the network, the server or the caller's own task:
+
+- `run` returned: the transaction is durable.
+- It raised `OutcomeUnknown`: COMMIT was sent and its answer did not come.
+- It raised anything else, `Cancelled` too: nothing happened. (One exception: where a caller is cancelled and the
+  connection is lost during COMMIT at the same time, it is `Cancelled` that it sees.)
+
+For this COMMIT is shielded from the caller's cancellation, with a deadline. Once it is sent the server finishes it in any
+case; waiting a moment for the answer tells the caller which of the two happened, and keeps the connection. Before COMMIT
+nothing is shielded: a cancelled transaction's connection is closed, and that makes the server roll back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NoReturn, TypeVar
+
+import attrs
+import trio
+
+from trio_chat.errors import StartupError, Unavailable
+from trio_chat.store.contract import Dialect, OutcomeUnknown, Result, Steps, UniqueViolation, Value
+from trio_chat.store.mysql_driver import Connection, ConnectionLost
+from trio_chat.store.mysql_handshake import ConnectFailed
+from trio_chat.store.mysql_options import MySQLOptions, parse_url
+from trio_chat.store.mysql_pool import Pool, PoolStatistics
+from trio_chat.store.mysql_protocol import ServerError
+
+__all__ = ["MigrationSession", "MySQL", "MySQLOptions", "ServerError"]
+
+T = TypeVar("T")
+
+#: How often a transaction is tried while the server breaks deadlocks at its expense, and the longest first pause in
+#: seconds; it doubles from try to try, and is drawn at random so that the same two do not meet again.
+ATTEMPTS: Final = 6
+FIRST_PAUSE: Final = 0.005
+
+#: COMMIT gets at least this long, in seconds, even past the deadline: not to know costs more than to wait.
+COMMIT_GRACE: Final = 1.0
+
+#: Each statement of a migration, in seconds: a large table takes its time to alter.
+MIGRATION_STATEMENT: Final = 3600.0
+#: How long a node waits for another one's migration, in seconds.
+MIGRATION_LOCK: Final = 60
+
+_DUPLICATE: Final = frozenset({1062, 1169, 1586})
+#: Deadlock, and waited too long for a lock. On a cluster (Galera) COMMIT too may answer with the first.
+_TRY_AGAIN: Final = frozenset({1213, 1205})
+#: The server works but cannot serve us now: disk or table full, too many connections, read-only, interrupted.
+_UNABLE: Final = frozenset({1021, 1040, 1041, 1114, 1180, 1203, 1226, 1290, 1317, 1792, 1836, 1969, 3024})
+
+
+class _CommitLost(Exception):
+    """COMMIT may have been received, and was not answered."""
+
+
+class MySQL:
+    """A MySQL or MariaDB server as `Database`. Use it within `async with database.open():`."""
+
+    def __init__(self, options: MySQLOptions) -> None:
+        self.options = options
+        self._writers = Pool(
+            options, autocommit=False
+        )  # the first statement begins a transaction: no BEGIN to wait for
+        self._readers = Pool(options, autocommit=True)  # so that a read never holds a table's metadata lock
+        self._dialect: Dialect | None = None
+
+    @classmethod
+    def from_url(cls, url: str, *, timeout: float = 3.0, pool: int = 8) -> MySQL:
+        """The database of a URL, see `parse_url`. `timeout` in seconds and `pool` are those of `MySQLOptions`."""
+        return cls(parse_url(url, timeout=timeout, pool=pool))
+
+    def __repr__(self) -> str:
+        return f"<MySQL {self.options.user}@{self.options.place}/{self.options.database}>"
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[MySQL]:
+        """Connect once, to learn the server's version, and close the connections at the end.
+
+        Raises `StartupError` that says what to do where it cannot be reached or used. Cancelling is safe.
+        """
+        try:
+            await self._greet()
+            yield self
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections. Transactions must have ended before. Shielded; a second per connection at most."""
+        await self._writers.aclose()
+        await self._readers.aclose()
+
+    @property
+    def dialect(self) -> Dialect:
+        """Known once the database is open."""
+        if self._dialect is None:
+            raise RuntimeError("the database is not open")
+        return self._dialect
+
+    def statistics(self) -> dict[str, PoolStatistics]:
+        """How the connections are used: those for `run` and those for `read`."""
+        return {"run": self._writers.statistics(), "read": self._readers.statistics()}
+
+    async def run(self, transaction: Callable[[], Steps[T]]) -> T:
+        """Run a transaction; the contract and the head of this file say what its end means.
+
+        Takes at most `timeout` seconds, or `COMMIT_GRACE` more where COMMIT is on its way. Deadlocks are tried again. An
+        error that the transaction raises, and a `ServerError` that a statement meets, roll back and propagate.
+        """
+        try:
+            return await self._within_timeout(self._writers, transaction)
+        except _CommitLost as lost:
+            # If the caller is cancelled as well, that is what it has to hear.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            text = "the database did not confirm; it may be stored or not, try again with the same key"
+            raise OutcomeUnknown(text) from lost.__cause__
+
+    async def read(self, query: Callable[[], Steps[T]]) -> T:
+        """Run statements that only read, each on its own. Raises `Unavailable`, `ServerError`. Cancelling is safe."""
+        return await self._within_timeout(self._readers, query)
+
+    @contextlib.asynccontextmanager
+    async def migration_lock(self) -> AsyncIterator[MigrationSession]:
+        """A session of its own, outside the pools, while no other node has one: for changing the schema.
+
+        Waits up to `MIGRATION_LOCK` seconds for another node to finish. Raises `StartupError`. Cancelling is safe: the
+        lock ends with the session.
+        """
+        connection = await self._connect()
+        try:
+            session = MigrationSession(connection, self.options)
+            name = f"trio-chat.migrate.{self.options.database}"[:64]  # MySQL's limit
+            got = await session.execute("SELECT GET_LOCK(?, ?)", (name, MIGRATION_LOCK))
+            if got.rows[0] != (1,):
+                raise StartupError(
+                    f"another node has been changing the schema of {self!r} for {MIGRATION_LOCK} s: wait for it, or see "
+                    f"in SHOW PROCESSLIST who holds the lock {name!r}"
+                )
+            yield session
+            await session.execute("DO RELEASE_LOCK(?)", (name,))
+        finally:
+            await connection.quit()
+
+    async def execute_script(self, statements: Sequence[str]) -> None:
+        """Run statements one by one, each committed at once, under `migration_lock`."""
+        async with self.migration_lock() as session:
+            for statement in statements:
+                await session.execute(statement)
+
+    async def _greet(self) -> None:
+        connection = await self._connect()
+        try:
+            self._dialect = _dialect(connection.version)
+        finally:
+            await connection.quit()
+
+    async def _connect(self) -> Connection:
+        """A connection outside the pools. Raises `StartupError`."""
+        try:
+            with trio.fail_after(self.options.timeout):
+                return await Connection.open(self.options, autocommit=True, lock_wait=MIGRATION_LOCK)
+        except trio.TooSlowError:
+            reason = ConnectFailed(f"no answer within {self.options.timeout:g} s")
+            raise _startup_error(self.options, reason) from None
+        except ConnectFailed as error:
+            raise _startup_error(self.options, error) from error
+
+    async def _within_timeout(self, pool: Pool, transaction: Callable[[], Steps[T]]) -> T:
+        deadline = trio.current_time() + self.options.timeout
+        with trio.move_on_at(deadline):
+            return await _until_done(pool, transaction, deadline)
+        late = TimeoutError(f"{self!r} did not answer within {self.options.timeout:g} s; {pool.statistics()}")
+        raise Unavailable from late
+
+
+@attrs.frozen
+class MigrationSession:
+    """What changes the schema: statements one by one, each committed at once."""
+
+    _connection: Connection
+    _options: MySQLOptions
+
+    async def execute(self, sql: str, params: Sequence[Value] = ()) -> Result:
+        """Run one statement, for at most `MIGRATION_STATEMENT` seconds.
+
+        Raises `UniqueViolation`, `ServerError`, and `StartupError` where the connection is lost. Cancelling closes the
+        connection; what the server does with a statement that it has begun is unknown then.
+        """
+        try:
+            with trio.fail_after(MIGRATION_STATEMENT):
+                return await self._connection.execute(sql, params)
+        except ServerError as error:
+            _raise(error)
+        except (ConnectionLost, trio.TooSlowError) as error:
+            reason = str(error) or f"no answer within {MIGRATION_STATEMENT:g} s"
+            raise StartupError(f"lost the database at {self._options.place} while migrating: {reason}") from error
+
+
+async def _until_done(pool: Pool, transaction: Callable[[], Steps[T]], deadline: float) -> T:
+    """Run a transaction, again where the server asks for it or where a pooled connection turned out to be dead."""
+    stale = False
+    cause: Exception | None = None
+    for attempt in range(ATTEMPTS):
+        try:
+            connection, new = await pool.take(fresh=stale)
+        except ConnectFailed as error:
+            raise Unavailable from error
+        try:
+            return await _once(connection, transaction, deadline)
+        except ConnectionLost as error:
+            if new:
+                raise Unavailable from error
+            stale = True  # restarted, or idle for too long: nothing was stored, and a new connection will tell
+            continue
+        except ServerError as error:
+            if error.errno not in _TRY_AGAIN:
+                _raise(error)
+            cause = error
+        finally:
+            pool.give_back(connection)
+        await trio.sleep(random.uniform(0, FIRST_PAUSE * 2**attempt))  # noqa: S311 - a pause is no secret
+    raise Unavailable from cause
+
+
+async def _once(connection: Connection, transaction: Callable[[], Steps[T]], deadline: float) -> T:
+    steps = transaction()
+    try:
+        value = await _drive(connection, steps)
+        if connection.in_transaction:
+            await _commit(connection, deadline)
+    except Exception:
+        if connection.in_transaction:
+            with contextlib.suppress(ServerError, ConnectionLost):
+                await connection.rollback()
+        raise
+    else:
+        return value
+    finally:
+        steps.close()
+
+
+async def _drive(connection: Connection, steps: Steps[T]) -> T:
+    """Run the statements that `steps` yields, to its end."""
+    try:
+        sql, params = next(steps)
+        while True:
+            try:
+                result = await connection.execute(sql, params)
+            except ServerError as error:
+                if error.errno not in _DUPLICATE:
+                    raise
+                # The server has undone this statement only: the transaction may go on.
+                sql, params = steps.throw(_violation(error))
+            else:
+                sql, params = steps.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+async def _commit(connection: Connection, deadline: float) -> None:
+    await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing happens
+    cause: Exception = TimeoutError("COMMIT was not answered in time")
+    with trio.CancelScope(deadline=max(deadline, trio.current_time() + COMMIT_GRACE), shield=True):
+        try:
+            await connection.commit()
+        except ServerError as error:
+            if error.errno in _TRY_AGAIN:
+                raise  # rolled back, for certain
+            cause = error
+        except ConnectionLost as error:
+            if not error.sent:
+                raise
+            cause = error
+        else:
+            return
+    connection.close()
+    raise _CommitLost from cause
+
+
+def _violation(error: ServerError) -> UniqueViolation:
+    violation = UniqueViolation(error.message)
+    violation.__cause__ = error
+    return violation
+
+
+def _raise(error: ServerError) -> NoReturn:
+    if error.errno in _DUPLICATE:
+        raise _violation(error)
+    if error.errno in _UNABLE:
+        raise Unavailable from error
+    raise error
+
+
+def _dialect(version: str) -> Dialect:
+    maria = "mariadb" in version.lower()
+    # MariaDB from 10 on may announce itself as "5.5.5-10.11.6-MariaDB", for the sake of old replicas.
+    numbers = re.match(r"(\d+)\.(\d+)", version.removeprefix("5.5.5-") if maria else version)
+    release = tuple(map(int, numbers.groups())) if numbers else (0, 0)
+    return Dialect(
+        name="mariadb" if maria else "mysql",
+        for_update=" FOR UPDATE",
+        # It also turns errors other than a duplicate into warnings, for example a value that is too long into a cut one.
+        insert_ignore="INSERT IGNORE INTO",
+        returning=maria and release >= (10, 5),
+        now_ms="CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+    )
+
+
+def _startup_error(options: MySQLOptions, error: ConnectFailed) -> StartupError:
+    """What an operator can do about a failed connection. The server's own texts never have the password."""
+    match error.errno:
+        case 1045 | 1698:
+            text = f"refuses the user {options.user!r}: {error}. Check the user and the password in the database URL"
+        case 1044 | 1049:
+            text = (
+                f"has no database {options.database!r} for the user {options.user!r}: {error}. Create it (CREATE DATABASE "
+                f"{options.database} CHARACTER SET utf8mb4) and grant the user all rights on it"
+            )
+        case 0:
+            text = f"cannot be reached: {error}. Check that it runs, and host, port and TLS in the database URL"
+        case _:
+            text = f"refuses the connection: {error}"
+    return StartupError(f"the database at {options.place} {text}")

@@ -1,0 +1,127 @@
+"""The schema: made on the first start and brought up to date on every later one.
+
+`db/schema.sql` is the truth, written for MySQL; SQLite's form of it is derived here, so there is no second one.
+A change comes as `db/migrations/NNNN_name.sql`, in the same language, and into `db/schema.sql` as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib import resources
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from trio_chat.errors import StartupError
+from trio_chat.store.contract import Dialect, Result, Value
+
+__all__ = ["Migratable", "MigrationSession", "migrate", "migrations", "newest", "schema", "to_sqlite"]
+
+log = structlog.get_logger(__name__)
+
+_SQLITE = [
+    (r"\bBIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+    (r"\bENUM\([^)]*\)", "TEXT"),
+    (r" CHARACTER SET \w+( COLLATE \w+)?(?=[ ,\n])", ""),
+    (r"\) ENGINE=[^;]*\Z", ")"),
+]
+
+
+def to_sqlite(statement: str) -> str:
+    """SQLite's form of one of our MySQL statements."""
+    for pattern, replacement in _SQLITE:
+        statement = re.sub(pattern, replacement, statement)
+    return statement
+
+
+def _statements(text: str) -> list[str]:
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return [statement.strip() for statement in re.split(r";\s*(?:\n|\Z)", code) if statement.strip()]
+
+
+def _directory() -> Path:
+    """Where the SQL files are: in the installed package, or beside it in a checkout."""
+    package = Path(str(resources.files("trio_chat")))
+    for directory in (package / "db", package.parent / "db"):
+        if (directory / "schema.sql").is_file():
+            return directory
+    raise StartupError("db/schema.sql is missing from this installation; install trio-chat again")
+
+
+def schema() -> list[str]:
+    """The statements that make the newest schema."""
+    return _statements((_directory() / "schema.sql").read_text(encoding="utf-8"))
+
+
+def migrations() -> dict[int, list[str]]:
+    """The statements that lead to each version from the one before it."""
+    found = sorted((_directory() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    return {int(path.name[:4]): _statements(path.read_text(encoding="utf-8")) for path in found}
+
+
+def newest() -> int:
+    """The version that a new database gets: 1, the first schema, or the last migration's."""
+    return max(migrations(), default=1)
+
+
+class MigrationSession(Protocol):
+    """A database, locked against the migrations of other nodes. Statements take effect one by one."""
+
+    async def execute(self, sql: str, parameters: Sequence[Value] = ()) -> Result: ...
+
+
+class Migratable(Protocol):
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def migration_lock(self) -> AbstractAsyncContextManager[MigrationSession]: ...
+
+
+async def migrate(database: Migratable) -> None:
+    """Bring the schema up to date; several nodes may do so at once. Raises `StartupError`.
+
+    MySQL cannot roll back a change of the schema, so each statement done is counted: a migration that was killed goes
+    on where it stopped. Cancelling is as safe as being killed.
+    """
+    translate = to_sqlite if database.dialect.name == "sqlite" else str
+    async with database.migration_lock() as session:
+        await session.execute(
+            "CREATE TABLE IF NOT EXISTS SchemaVersion (version BIGINT NOT NULL, goal BIGINT NOT NULL, done BIGINT NOT NULL)"
+        )
+        found = await session.execute("SELECT version, goal, done FROM SchemaVersion")
+        if not found.rows:
+            await _refuse_foreign_tables(session)
+            await session.execute("INSERT INTO SchemaVersion (version, goal, done) VALUES (0, ?, 0)", (newest(),))
+            version, goal, done = 0, newest(), 0
+        else:
+            version, goal, done = found.rows[0]
+        if version > newest():
+            raise StartupError(
+                f"the database has schema version {version}, this program knows versions up to {newest()}: upgrade it"
+            )
+        while version < newest():
+            # A new database gets the newest schema at once; an older one each migration in turn.
+            statements = schema() if version == 0 else migrations()[version + 1]
+            goal = goal if version == 0 else version + 1
+            if done == 0:
+                log.info("changing the schema", version=goal, statements=len(statements))
+            for statement in statements[done:]:
+                await session.execute(translate(statement))
+                done += 1
+                await session.execute("UPDATE SchemaVersion SET done = ?", (done,))
+            version, done = goal, 0
+            await session.execute("UPDATE SchemaVersion SET version = ?, done = 0", (version,))
+
+
+async def _refuse_foreign_tables(session: MigrationSession) -> None:
+    try:
+        await session.execute("SELECT 1 FROM Message LIMIT 1")
+        await session.execute("SELECT 1 FROM User LIMIT 1")
+    except StartupError:
+        raise
+    except Exception:
+        return
+    raise StartupError("the database holds tables that are not trio-chat's; give it a database of its own")

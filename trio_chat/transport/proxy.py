@@ -1,0 +1,76 @@
+"""The PROXY protocol's header, versions 1 and 2, with which a load balancer says who the client is. Pure.
+
+Specification: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+__all__ = ["BadProxyHeader", "parse_proxy_header"]
+
+_V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_V1_LIMIT = 107
+
+
+class BadProxyHeader(ValueError):
+    """The connection does not begin with a PROXY header."""
+
+
+def parse_proxy_header(data: bytes) -> tuple[str | None, int] | None:
+    """Read the header that a connection begins with.
+
+    Returns the client's address (None where the balancer speaks for itself) and the header's length; None while it is
+    incomplete. Raises `BadProxyHeader`.
+    """
+    if data.startswith(_V2_SIGNATURE):
+        return _version_2(data)
+    if _V2_SIGNATURE.startswith(data):
+        return None
+    if data.startswith(b"PROXY "):
+        return _version_1(data)
+    if b"PROXY ".startswith(data):
+        return None
+    raise BadProxyHeader("no PROXY header; is --proxy-protocol on while clients connect directly?")
+
+
+def _version_1(data: bytes) -> tuple[str | None, int] | None:
+    line, end, _ = data[:_V1_LIMIT].partition(b"\r\n")
+    if not end:
+        if len(data) >= _V1_LIMIT:
+            raise BadProxyHeader("the PROXY header does not end")
+        return None
+    fields = line.decode("ascii", "replace").split(" ")
+    size = len(line) + 2
+    if fields[1:2] == ["UNKNOWN"]:
+        return None, size
+    try:
+        _, family, source, _, port, _ = fields
+        address = ipaddress.ip_address(source)
+        number = int(port)
+    except ValueError:
+        raise BadProxyHeader("the PROXY header is malformed") from None
+    if family != f"TCP{address.version}" or not 0 <= number <= 65535:
+        raise BadProxyHeader("the PROXY header is malformed")
+    return f"{address}:{number}" if address.version == 4 else f"[{address}]:{number}", size
+
+
+def _version_2(data: bytes) -> tuple[str | None, int] | None:
+    if len(data) < 16:
+        return None
+    command, family, length = data[12], data[13], int.from_bytes(data[14:16], "big")
+    size = 16 + length
+    if command not in {0x20, 0x21}:
+        raise BadProxyHeader("the PROXY header has an unknown version or command")
+    if len(data) < size:
+        return None
+    if command == 0x20:
+        return None, size
+    if family == 0x11 and length >= 12:
+        source, _, port, _ = struct.unpack("!4s4sHH", data[16:28])
+        return f"{ipaddress.IPv4Address(source)}:{port}", size
+    if family == 0x21 and length >= 36:
+        source, _, port, _ = struct.unpack("!16s16sHH", data[16:52])
+        return f"[{ipaddress.IPv6Address(source)}]:{port}", size
+    return None, size

@@ -1,0 +1,130 @@
+"""TCP: listeners, and connections as plain non-blocking sockets.
+
+The standard library's socket is used directly, with Trio only waiting for it: a delivery is then one system call on the
+router's own task, and no task has to be woken for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from trio_chat.config import Address
+from trio_chat.errors import StartupError
+from trio_chat.transport.contract import TransportBroken
+
+__all__ = ["TcpTransport", "accept_loop", "listen"]
+
+log = structlog.get_logger(__name__)
+
+_CHUNK = 65536
+_BACKLOG = 1024
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+#: TCP keepalive for clients that send no heartbeats: idle, interval (seconds) and probes until a peer is dead.
+_KEEPALIVE = (60, 15, 4)
+
+
+class TcpTransport:
+    """One accepted connection."""
+
+    __slots__ = ("_socket", "peer")
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        self._socket = sock
+        self.peer = peer
+        sock.setblocking(False)
+        # Frames are collected before they are sent; the kernel must not hold them back as well.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        idle, interval, probes = _KEEPALIVE
+        for name, value in (
+            ("TCP_KEEPIDLE", idle),
+            ("TCP_KEEPALIVE", idle),  # macOS's name for it
+            ("TCP_KEEPINTVL", interval),
+            ("TCP_KEEPCNT", probes),
+        ):
+            option = getattr(socket, name, None)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    async def receive(self) -> bytes:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+                return self._socket.recv(_CHUNK)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                raise TransportBroken(str(error)) from error
+
+    def send_nowait(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise TransportBroken(str(error)) from error
+
+    async def wait_writable(self) -> None:
+        try:
+            await trio.lowlevel.wait_writable(self._socket)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise TransportBroken(str(error)) from error
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+def listen(address: Address) -> list[socket.socket]:
+    """Listen on every address that the host has. Raises `StartupError` where that is not possible."""
+    listeners: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+        for family, kind, protocol, _, where in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            listeners.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(where)
+            sock.listen(_BACKLOG)
+    except OSError as error:
+        for sock in listeners:
+            sock.close()
+        hint = "; is another server running there? choose another with --tcp" if error.errno == errno.EADDRINUSE else ""
+        raise StartupError(f"cannot listen on {address}: {error.strerror or error}{hint}") from None
+    return listeners
+
+
+async def accept_loop(listener: socket.socket, handle: Callable[[socket.socket, str], None]) -> None:
+    """Accept connections until cancelled and give each, with the peer's address, to `handle`, which must not block.
+
+    Where the process is out of descriptors it waits a little instead of spinning (as Trio's serve_listeners does).
+    """
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        for _ in range(64):
+            try:
+                sock, where = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    log.error("cannot accept connections", reason=error.strerror, retry_seconds=0.1)
+                    await trio.sleep(0.1)
+                break
+            handle(sock, str(Address(*where[:2])))

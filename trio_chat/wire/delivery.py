@@ -1,0 +1,93 @@
+"""A stored message as it is delivered: encoded once per dialect, whatever the number of recipients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import msgspec
+
+from trio_chat.wire.messages import Kind, encode
+
+__all__ = ["Delivery", "decode_delivery"]
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """One message of a conversation.
+
+    `ts` is the server's time in milliseconds since the epoch, `to` the receiving user's or the group's id, `time` what
+    classic clients show. Encoded frames are kept: `modern` and `classic` are made on first use, without a terminator.
+    """
+
+    conv: str
+    seq: int
+    ts: int
+    sender: int
+    name: str
+    to: int
+    msg: str
+    time: str
+    key: str | None = None
+    _modern: bytes | None = None
+    _classic: bytes | None = None
+
+    @property
+    def is_group(self) -> bool:
+        return self.conv.startswith("g:")
+
+    def fields(self) -> dict[str, Any]:
+        """The modern frame's fields, as in HISTORY too."""
+        fields = self.classic_fields()
+        fields.update(conv=self.conv, seq=self.seq, ts=self.ts)
+        if self.key is not None:
+            fields["key"] = self.key
+        return fields
+
+    def classic_fields(self) -> dict[str, Any]:
+        """The fields that every client of the family knows."""
+        group = self.is_group
+        return {
+            "msgid": int(Kind.GROUP if group else Kind.DIRECT),
+            "id": self.sender,
+            "name": self.name,
+            "groupid" if group else "toid": self.to,
+            "msg": self.msg,
+            "time": self.time,
+        }
+
+    def modern(self) -> bytes:
+        """The modern frame without its terminator."""
+        if self._modern is None:
+            self._modern = encode(self.fields())
+        return self._modern
+
+    def classic(self) -> bytes:
+        """The classic frame without its terminator."""
+        if self._classic is None:
+            self._classic = encode(self.classic_fields())
+        return self._classic
+
+
+@attrs.define
+class _Frame:
+    msgid: int
+    conv: str
+    seq: int
+    ts: int
+    id: int
+    name: str
+    msg: str
+    time: str
+    toid: int = 0
+    groupid: int = 0
+    key: str | None = None
+
+
+_FRAME = msgspec.json.Decoder(_Frame)
+
+
+def decode_delivery(frame: bytes) -> Delivery:
+    """Read a modern DIRECT or GROUP frame back. Raises `msgspec.MsgspecError` or `UnicodeDecodeError` where it is none."""
+    f = _FRAME.decode(frame)
+    return Delivery(f.conv, f.seq, f.ts, f.id, f.name, f.groupid or f.toid, f.msg, f.time, f.key, frame)

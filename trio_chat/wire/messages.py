@@ -1,0 +1,277 @@
+"""The kinds of frames and their fields: one class per request, one table of kinds.
+
+Decoding is strict: "5" is never 5, a bool is never an integer, and whatever is wrong becomes one `RequestError` that
+names the field. Fields that a kind does not know are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+from msgspec import Meta
+
+from trio_chat.errors import BadFrame, BadRequest
+
+__all__ = [
+    "REQUESTS",
+    "AddFriend",
+    "Conversations",
+    "CreateGroup",
+    "Direct",
+    "Envelope",
+    "Group",
+    "Hello",
+    "History",
+    "JoinGroup",
+    "Kind",
+    "Login",
+    "Logout",
+    "Ping",
+    "Pong",
+    "Read",
+    "Received",
+    "Ref",
+    "Register",
+    "Request",
+    "answer_kind",
+    "decode",
+    "encode",
+    "open_envelope",
+]
+
+
+class Kind(IntEnum):
+    """What a frame is: its `msgid`."""
+
+    LOGIN = 1
+    LOGIN_ACK = 2
+    LOGOUT = 3
+    REGISTER = 4
+    REGISTER_ACK = 5
+    DIRECT = 6
+    ADD_FRIEND = 7
+    CREATE_GROUP = 8
+    JOIN_GROUP = 9
+    GROUP = 10
+    HELLO = 20
+    HELLO_ACK = 21
+    PING = 22
+    PONG = 23
+    REPLY = 24
+    RECEIVED = 25
+    READ = 26
+    HISTORY = 27
+    CONVERSATIONS = 28
+    PRESENCE = 29
+
+
+# What both databases can store and JSON can carry.
+_INT64 = Meta(ge=-(2**63), le=2**63 - 1)
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Conv = Annotated[str, Meta(pattern=r"^(d:[1-9][0-9]{0,18}:[1-9][0-9]{0,18}|g:[1-9][0-9]{0,18})\Z")]
+Name = Annotated[str, Meta(min_length=1, max_length=50)]
+Password = Annotated[str, Meta(min_length=1, max_length=1024)]
+Key = Annotated[str, Meta(min_length=1, max_length=64)]
+Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, _INT64]
+
+
+@attrs.define
+class Envelope:
+    """What every frame has: its kind, and the client's own reference, which the answer carries back."""
+
+    msgid: int
+    ref: Ref | None = None
+
+
+@attrs.define
+class Login:
+    """By `id` or `name` with a `password`, or by `token`."""
+
+    id: Annotated[int, _INT64] | None = None
+    name: str | None = None
+    password: str | None = None
+    token: Annotated[str, Meta(max_length=128)] | None = None
+
+
+@attrs.define
+class Logout:
+    pass
+
+
+@attrs.define
+class Register:
+    name: Name
+    password: Password
+
+
+@attrs.define
+class Direct:
+    """`time` is the client's own text, passed on as it is; `key` makes sending it again harmless."""
+
+    toid: Id
+    msg: str
+    time: Annotated[str, Meta(max_length=64)] | None = None
+    key: Key | None = None
+
+
+@attrs.define
+class AddFriend:
+    friendid: Id
+
+
+@attrs.define
+class CreateGroup:
+    groupname: Name
+    groupdesc: Annotated[str, Meta(max_length=200)] = ""
+
+
+@attrs.define
+class JoinGroup:
+    groupid: Id
+
+
+@attrs.define
+class Group:
+    groupid: Id
+    msg: str
+    time: Annotated[str, Meta(max_length=64)] | None = None
+    key: Key | None = None
+
+
+@attrs.define
+class Hello:
+    version: int
+    client: Annotated[str, Meta(max_length=256)] = ""
+
+
+@attrs.define
+class Ping:
+    data: Any = None
+
+
+@attrs.define
+class Pong:
+    pass
+
+
+@attrs.define
+class Received:
+    conv: Conv
+    seq: Seq
+
+
+@attrs.define
+class Read:
+    conv: Conv
+    seq: Seq
+
+
+@attrs.define
+class History:
+    """At most `limit` messages of a conversation: the first after seq `after`, or the last before seq `before`."""
+
+    conv: Conv
+    after: Seq | None = None
+    before: Seq | None = None
+    limit: Annotated[int, Meta(ge=1, le=2**31)] = 50
+
+
+@attrs.define
+class Conversations:
+    pass
+
+
+Request = (
+    Login
+    | Logout
+    | Register
+    | Direct
+    | AddFriend
+    | CreateGroup
+    | JoinGroup
+    | Group
+    | Hello
+    | Ping
+    | Pong
+    | Received
+    | Read
+    | History
+    | Conversations
+)
+
+#: The requests: every kind that a client may send.
+REQUESTS: dict[Kind, type[Request]] = {
+    Kind.LOGIN: Login,
+    Kind.LOGOUT: Logout,
+    Kind.REGISTER: Register,
+    Kind.DIRECT: Direct,
+    Kind.ADD_FRIEND: AddFriend,
+    Kind.CREATE_GROUP: CreateGroup,
+    Kind.JOIN_GROUP: JoinGroup,
+    Kind.GROUP: Group,
+    Kind.HELLO: Hello,
+    Kind.PING: Ping,
+    Kind.PONG: Pong,
+    Kind.RECEIVED: Received,
+    Kind.READ: Read,
+    Kind.HISTORY: History,
+    Kind.CONVERSATIONS: Conversations,
+}
+
+_DECODERS = {kind: msgspec.json.Decoder(request) for kind, request in REQUESTS.items()}
+_ENVELOPE = msgspec.json.Decoder(Envelope)
+_ENCODER = msgspec.json.Encoder()
+
+#: The object as JSON text in UTF-8, without a terminator.
+encode = _ENCODER.encode
+
+_FIELD = re.compile(r"`\$\.(\w+)[^`]*`\Z|field `(\w+)`")
+
+
+def open_envelope(frame: bytes) -> Envelope:
+    """Read a frame's kind and ref.
+
+    Raises `BadFrame` where it is not a JSON object with an integer msgid, `BadRequest` where its ref cannot be used.
+    """
+    try:
+        if not frame.isascii():
+            frame.decode()
+        return _ENVELOPE.decode(frame)
+    except msgspec.ValidationError as error:
+        failure = _bad_request(error)
+        if failure.field != "ref":
+            raise BadFrame from None
+        raise failure from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadFrame from None
+
+
+def decode(kind: Kind, frame: bytes) -> Request:
+    """Read the fields of a frame whose envelope was read.
+
+    Raises `BadRequest`, which names the field, or `BadFrame` where the JSON is broken after all.
+    """
+    try:
+        return _DECODERS[kind].decode(frame)
+    except msgspec.ValidationError as error:
+        raise _bad_request(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadFrame from None
+
+
+def _bad_request(error: msgspec.ValidationError) -> BadRequest:
+    reason = str(error)
+    found = _FIELD.search(reason)
+    field = (found[1] or found[2]) if found else ""
+    reason = reason.partition(" - at `")[0].replace("`", "")
+    return BadRequest(f"{field}: {reason}" if field else reason, field=field)
+
+
+def answer_kind(kind: Kind | None) -> Kind:
+    """The kind of the frame that tells of a failed request of `kind`."""
+    return {Kind.LOGIN: Kind.LOGIN_ACK, Kind.REGISTER: Kind.REGISTER_ACK}.get(kind, Kind.REPLY)  # type: ignore[arg-type]
