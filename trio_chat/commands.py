@@ -74,10 +74,7 @@ def _hello(connection: Connection, request: Hello, ref: Ref | None) -> bool:
 
 
 def _ping(connection: Connection, request: Ping, ref: Ref | None) -> bool:
-    try:
-        connection.answer(Kind.PONG, ref, {} if request.data is None else {"data": request.data})
-    except OverflowError:
-        raise BadRequest("data: a number in it is out of range", field="data") from None
+    connection.answer(Kind.PONG, ref, {"data": request.data} if request.data else {})
     return True
 
 
@@ -115,6 +112,8 @@ async def _login(connection: Connection, request: Login, ref: Ref | None) -> Non
 
 
 async def _logout(connection: Connection, _: Request, ref: Ref | None) -> None:
+    # What was sent before is answered before.
+    await connection.wait_answered()
     token = connection.token
     if token is not None:
         await connection.node.accounts.revoke_token(token)

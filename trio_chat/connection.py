@@ -19,7 +19,7 @@ from trio_chat.backlog import catch_up
 from trio_chat.commands import COMMANDS, DEAF
 from trio_chat.errors import Internal, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
 from trio_chat.outbox import Outbox, Receipt
-from trio_chat.session import Dialect, Identity, Session
+from trio_chat.session import Dialect, Identity, Session, State
 from trio_chat.transport.contract import Transport, TransportBroken
 from trio_chat.transport.proxy import BadProxyHeader, parse_proxy_header
 from trio_chat.wire import classic
@@ -110,6 +110,7 @@ class Connection:
     def _end(self) -> None:
         self.log_out()
         self.session.close()
+        self._drained.set()
         self._transport.close()
         self.node.connections.discard(self)
 
@@ -151,8 +152,7 @@ class Connection:
                     break
                 router.flush()
                 while self._in_flight >= settings.limits.in_flight or len(self._waiting) >= settings.limits.requests:
-                    self._room = trio.Event()
-                    await self._room.wait()
+                    await self._wait_room()
                 if writer.full:
                     await writer.wait_room()
                 data = await self._transport.receive()
@@ -178,9 +178,9 @@ class Connection:
     async def _finish(self) -> None:
         """The client has ended its half: answer what it asked, send what is queued, for a bounded time."""
         with trio.move_on_after(_LINGER):
-            while self._waiting or self._in_flight:
-                self._room = trio.Event()
-                await self._room.wait()
+            while self._waiting:
+                await self._wait_room()
+            await self.wait_answered()
             self.flush()
             await self.wait_drained(0)
             if self._splitter.overflowed:
@@ -276,6 +276,16 @@ class Connection:
         self.answer(answer_kind(kind), ref, fields)
         self._flush_soon()
 
+    async def wait_answered(self) -> None:
+        """Wait until every message sent here has been stored or has failed. Cancelling is safe."""
+        while self._in_flight:
+            await self._wait_room()
+
+    async def _wait_room(self) -> None:
+        if self._room.is_set():
+            self._room = trio.Event()
+        await self._room.wait()
+
     def message_submitted(self) -> None:
         self._in_flight += 1
 
@@ -346,7 +356,7 @@ class Connection:
         self._dirty = False
         if self._writing or not self._outbox or self._nursery is None:
             return
-        if self._nursery.cancel_scope.cancel_called:
+        if self._ending:
             return
         if not self.paced:
             self._send_some(self._outbox.take(self._splitter.terminator))
@@ -393,12 +403,18 @@ class Connection:
         return count
 
     async def wait_drained(self, size: int = _HIGH_WATER) -> None:
-        """Wait until at most `size` bytes are queued (or half the high-water mark, if more). Cancelling is safe."""
-        while self._outbox.size > size:
+        """Wait until at most `size` bytes are queued, or the connection ends. Cancelling is safe."""
+        while self._outbox.size > size and not self._ending:
             self._drained = trio.Event()
             self.flush()
-            if self._outbox.size > size:
+            if self._outbox.size > size and not self._ending:
                 await self._drained.wait()
+
+    @property
+    def _ending(self) -> bool:
+        return self.session.state is State.CLOSED or (
+            self._nursery is not None and self._nursery.cancel_scope.cancel_called
+        )
 
     def catch_up(self) -> None:
         """Bring what this connection lags behind, in a task of its own. Never blocks."""

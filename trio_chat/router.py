@@ -238,6 +238,8 @@ class Router:
             if self._loading:
                 self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
             if delivery.is_group or not self._open_direct(conv, delivery.sender, delivery.to):
+                if origin is not None and reply is not None:
+                    origin.send(reply)
                 return
             head = 0
         if delivery.seq == head + 1:

@@ -10,13 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NoReturn
 
-import hiredis
-
 from trio_chat.bus.contract import Event
 from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat
 from trio_chat.bus.redis_mailbox import Mailbox
 from trio_chat.bus.redis_settings import RedisLimits
-from trio_chat.bus.redis_wire import PING, Scope, Topics, command
+from trio_chat.bus.redis_wire import PING, Answers, Scope, Topics, command
 
 __all__ = ["Conversation"]
 
@@ -40,7 +38,7 @@ class Conversation:
         self._control = scope.control
         self._limits = limits
         self._gap = gap
-        self._reader = hiredis.Reader()
+        self._answers = Answers()
         self._heartbeat = Heartbeat(limits)
         # Commands go from the plan to the outgoing pieces as Redis confirms: it buffers a confirmation per channel, and
         # closes the connection when that gets too much.
@@ -145,17 +143,16 @@ class Conversation:
             raise Broken("Redis closed the connection")
         self._unread = self._tls
         self._heartbeat.heard()
-        self._reader.feed(data)
-        if events := self._parse():
+        if events := self._events(data):
             self._mailbox.post_events(events, len(data))
         self._settle()
-        if self._reader.len() > self._limits.event_bytes:
+        if self._answers.incomplete > self._limits.event_bytes:
             raise Broken("an event is over the size limit")
 
-    def _parse(self) -> list[Event]:
+    def _events(self, data: bytes) -> list[Event]:
         events: list[Event] = []
         find = self._topics.channel
-        for reply in iter(self._reader.gets, False):
+        for reply in self._answers.feed(data):
             if type(reply) is not list:
                 raise Broken(str(reply))  # an error reply: no rights, out of memory
             kind = reply[0]

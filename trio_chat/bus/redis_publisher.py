@@ -10,7 +10,7 @@ import trio
 from trio_chat.bus.contract import Event
 from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat, describe
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
-from trio_chat.bus.redis_wire import PING, Scope, command
+from trio_chat.bus.redis_wire import PING, Answers, Scope, command
 
 __all__ = ["Publisher"]
 
@@ -94,12 +94,12 @@ class Publisher:
         tcp = await self._address.connect(self._limits)
         try:
             stream: Stream = tcp
-            reader = hiredis.Reader()
+            answers = Answers()
             with trio.fail_after(self._limits.handshake_seconds):
                 if self._address.tls is not None:
                     stream = trio.SSLStream(tcp, self._address.tls, server_hostname=self._address.host)
                     await stream.do_handshake()
-                await self._greet(stream, reader)
+                await self._greet(stream, answers)
             self.up = True
             self.reconnects += 1
             backoff.reset()
@@ -109,12 +109,12 @@ class Publisher:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream)
                 nursery.start_soon(self._beat, heartbeat)
-                await self._read(stream, reader, heartbeat)
+                await self._read(stream, answers, heartbeat)
         finally:
             # Not the TLS stream's own close: that one waits for the other side.
             await trio.aclose_forcefully(tcp)
 
-    async def _greet(self, stream: Stream, reader: hiredis.Reader) -> None:
+    async def _greet(self, stream: Stream, answers: Answers) -> None:
         """Open the session, and tell the other nodes what they have missed. Raises `Broken` when Redis refuses."""
         losses = self._losses
         # The notice also tries whether we may publish at all.
@@ -126,9 +126,9 @@ class Publisher:
             user = [self._address.username.encode()] if self._address.username else []
             commands.insert(0, command(b"AUTH", *user, self._address.password.encode()))
         await stream.send_all(b"".join(commands))
-        answers = 0
-        while answers < len(commands):
-            answers += _count(reader, await stream.receive_some(_RECEIVE))
+        count = 0
+        while count < len(commands):
+            count += _count(answers, await stream.receive_some(_RECEIVE))
         self._told = losses
 
     async def _write(self, stream: Stream) -> None:
@@ -140,9 +140,9 @@ class Publisher:
             await stream.send_all(data)
             self.published += count
 
-    async def _read(self, stream: Stream, reader: hiredis.Reader, heartbeat: Heartbeat) -> None:
+    async def _read(self, stream: Stream, answers: Answers, heartbeat: Heartbeat) -> None:
         while True:
-            _count(reader, await stream.receive_some(_RECEIVE))
+            _count(answers, await stream.receive_some(_RECEIVE))
             heartbeat.heard()
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
@@ -178,14 +178,13 @@ class Publisher:
         self._wake = trio.Event()
 
 
-def _count(reader: hiredis.Reader, data: bytes | bytearray) -> int:
+def _count(answers: Answers, data: bytes | bytearray) -> int:
     """How many answers this completes. Raises `Broken` for the end of the stream and for an answer that is an error."""
     if not data:
         raise Broken("Redis closed the connection")
-    reader.feed(bytes(data))
-    answers = 0
-    for answer in iter(reader.gets, False):
+    count = 0
+    for answer in answers.feed(bytes(data)):
         if isinstance(answer, hiredis.ReplyError):
             raise Broken(str(answer))
-        answers += 1
-    return answers
+        count += 1
+    return count

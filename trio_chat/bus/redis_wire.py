@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import attrs
+import hiredis
 
-__all__ = ["PING", "Scope", "Topics", "command"]
+__all__ = ["PING", "Answers", "Scope", "Topics", "command"]
 
 PING = b"*1\r\n$4\r\nPING\r\n"
+
+#: hiredis' own sign for an incomplete answer is False, which equals the answer 0.
+_INCOMPLETE = object()
 
 
 def command(*words: bytes) -> bytes:
     """A command as it goes over the wire."""
     return b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)])
+
+
+class Answers:
+    """Redis's answers, as they come complete: integers, bytes, lists, or a `hiredis.ReplyError`."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+
+    @property
+    def incomplete(self) -> int:
+        """How many bytes wait for the rest of their answer, about."""
+        return self._reader.len()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The answers that this completes. Raises `hiredis.ProtocolError`, also later on, when it is no answer."""
+        self._reader.feed(data)
+        return iter(self._reader.gets, _INCOMPLETE)
 
 
 @attrs.frozen
@@ -47,6 +69,8 @@ class Topics:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._channels: dict[bytes, str] = {}
+        #: The channel of a topic; None when it is not wanted (any more). The dictionary's own method: called per event.
+        self.channel: Callable[[bytes], str | None] = self._channels.get
 
     def change(self, changes: Mapping[str, bool]) -> tuple[list[bytes], list[bytes]]:
         """Apply what is wanted (True) and not wanted any more; the topics that are new, and those that are gone."""
@@ -64,7 +88,3 @@ class Topics:
 
     def all(self) -> list[bytes]:
         return list(self._channels)
-
-    def channel(self, topic: bytes) -> str | None:
-        """The channel of a topic; None when it is not wanted (any more)."""
-        return self._channels.get(topic)

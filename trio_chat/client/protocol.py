@@ -277,6 +277,8 @@ class Protocol:
                 request = self._under_way.pop(ref, None) if type(ref) is int else None
                 if request is not None:
                     self._answered(request, fields, now)
+                elif isinstance(error := refusal(fields, Kind.PING), ShuttingDown):
+                    self._leaving = str(error)  # said to everybody, not in answer to anything
 
     def _answered(self, request: Request, fields: dict[str, Any], now: float) -> None:
         error = refusal(fields, request.kind)

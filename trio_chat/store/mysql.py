@@ -28,7 +28,7 @@ from trio_chat.store.contract import Dialect, OutcomeUnknown, Result, Steps, Uni
 from trio_chat.store.mysql_driver import Connection, ConnectionLost
 from trio_chat.store.mysql_handshake import ConnectFailed
 from trio_chat.store.mysql_options import MySQLOptions, parse_url
-from trio_chat.store.mysql_pool import Pool, PoolStatistics
+from trio_chat.store.mysql_pool import QUIT_LIMIT, Pool, PoolStatistics
 from trio_chat.store.mysql_protocol import ServerError
 
 __all__ = ["MigrationSession", "MySQL", "MySQLOptions", "ServerError"]
@@ -91,7 +91,7 @@ class MySQL:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections. Transactions must have ended before. Shielded; a second per connection at most."""
+        """Close all connections. Transactions must have ended before. Shielded, `QUIT_LIMIT` for each at most."""
         await self._writers.aclose()
         await self._readers.aclose()
 
@@ -115,10 +115,9 @@ class MySQL:
         try:
             return await self._within_timeout(self._writers, transaction)
         except _CommitLost as lost:
-            # If the caller is cancelled as well, that is what it has to hear.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            text = "the database did not confirm; it may be stored or not, try again with the same key"
-            raise OutcomeUnknown(text) from lost.__cause__
+            cause = lost.__cause__
+        await trio.lowlevel.checkpoint_if_cancelled()  # if the caller is cancelled as well, that is what it has to hear
+        raise OutcomeUnknown("the database did not confirm; try again with the same key") from cause
 
     async def read(self, query: Callable[[], Steps[T]]) -> T:
         """Run statements that only read, each on its own. Raises `Unavailable`, `ServerError`. Cancelling is safe."""
@@ -144,7 +143,8 @@ class MySQL:
             yield session
             await session.execute("DO RELEASE_LOCK(?)", (name,))
         finally:
-            await connection.quit()
+            with trio.move_on_after(QUIT_LIMIT, shield=True):
+                await connection.quit()
 
     async def execute_script(self, statements: Sequence[str]) -> None:
         """Run statements one by one, each committed at once, under `migration_lock`."""
@@ -157,7 +157,8 @@ class MySQL:
         try:
             self._dialect = _dialect(connection.version)
         finally:
-            await connection.quit()
+            with trio.move_on_after(QUIT_LIMIT, shield=True):
+                await connection.quit()
 
     async def _connect(self) -> Connection:
         """A connection outside the pools. Raises `StartupError`."""
@@ -233,15 +234,16 @@ async def _once(connection: Connection, transaction: Callable[[], Steps[T]], dea
         value = await _drive(connection, steps)
         if connection.in_transaction:
             await _commit(connection, deadline)
-    except Exception:
-        if connection.in_transaction:
-            with contextlib.suppress(ServerError, ConnectionLost):
-                await connection.rollback()
-        raise
+    except Exception as error:  # noqa: BLE001 - raised again below; while it is handled nothing should wait
+        failure = error
     else:
         return value
     finally:
         steps.close()
+    if connection.in_transaction:
+        with contextlib.suppress(ServerError, ConnectionLost):
+            await connection.rollback()
+    raise failure
 
 
 async def _drive(connection: Connection, steps: Steps[T]) -> T:
@@ -249,38 +251,45 @@ async def _drive(connection: Connection, steps: Steps[T]) -> T:
     try:
         sql, params = next(steps)
         while True:
-            try:
-                result = await connection.execute(sql, params)
-            except ServerError as error:
-                if error.errno not in _DUPLICATE:
-                    raise
-                # The server has undone this statement only: the transaction may go on.
-                sql, params = steps.throw(_violation(error))
-            else:
-                sql, params = steps.send(result)
+            answer = await _execute(connection, sql, params)
+            sql, params = steps.send(answer) if isinstance(answer, Result) else steps.throw(answer)
     except StopIteration as stop:
         value: T = stop.value
         return value
 
 
+async def _execute(connection: Connection, sql: str, params: Sequence[Value]) -> Result | UniqueViolation:
+    try:
+        return await connection.execute(sql, params)
+    except ServerError as error:
+        if error.errno in _DUPLICATE:
+            return _violation(error)  # the server has undone this statement only: the transaction may go on
+        raise
+
+
 async def _commit(connection: Connection, deadline: float) -> None:
     await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing happens
-    cause: Exception = TimeoutError("COMMIT was not answered in time")
+    doubt: Exception | None = TimeoutError("COMMIT was not answered in time")
     with trio.CancelScope(deadline=max(deadline, trio.current_time() + COMMIT_GRACE), shield=True):
-        try:
-            await connection.commit()
-        except ServerError as error:
-            if error.errno in _TRY_AGAIN:
-                raise  # rolled back, for certain
-            cause = error
-        except ConnectionLost as error:
-            if not error.sent:
-                raise
-            cause = error
-        else:
-            return
-    connection.close()
-    raise _CommitLost from cause
+        doubt = await _commit_doubt(connection)
+    if doubt is not None:
+        connection.close()
+        raise _CommitLost from doubt
+
+
+async def _commit_doubt(connection: Connection) -> Exception | None:
+    """Commit. Returns why the outcome is unknown, None where it is done, and raises where it is certainly not."""
+    try:
+        await connection.commit()
+    except ServerError as error:
+        if error.errno in _TRY_AGAIN:
+            raise  # rolled back
+        return error
+    except ConnectionLost as error:
+        if error.sent:
+            return error
+        raise
+    return None
 
 
 def _violation(error: ServerError) -> UniqueViolation:

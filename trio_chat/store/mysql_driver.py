@@ -147,11 +147,13 @@ class Connection:
         self._socket.close()
 
     async def quit(self) -> None:
-        """Close, and tell the server, so that it does not log a client that vanished. Takes a second at most."""
-        if self._state is _State.READY:
-            with trio.move_on_after(1, shield=True), contextlib.suppress(trio.BrokenResourceError):
-                await self._stream.send_all(_QUIT)
-        self.close()
+        """Close, and tell the server, so that it does not log a client that vanished. The caller sets a deadline."""
+        try:
+            if self._state is _State.READY:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await self._stream.send_all(_QUIT)
+        finally:
+            self.close()
 
     async def _ask(self, query: bytes) -> Result:
         if self._state not in {_State.READY, _State.OPEN}:

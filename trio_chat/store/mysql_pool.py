@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 import trio
 
@@ -9,7 +11,10 @@ from trio_chat.store.mysql_driver import Connection
 from trio_chat.store.mysql_handshake import ConnectFailed
 from trio_chat.store.mysql_options import MySQLOptions
 
-__all__ = ["Pool", "PoolStatistics"]
+__all__ = ["QUIT_LIMIT", "Pool", "PoolStatistics"]
+
+#: How long saying good-bye to the server may take, in seconds.
+QUIT_LIMIT: Final = 1.0
 
 
 @attrs.frozen
@@ -73,7 +78,8 @@ class Pool:
         self._slots.release()
 
     async def aclose(self) -> None:
-        """Close the idle connections, in good order. Those in use are their users' to end first."""
+        """Close the idle connections, each within `QUIT_LIMIT`; those in use are closed when they are given back."""
         self._closed = True
         while self._idle:
-            await self._idle.pop().quit()
+            with trio.move_on_after(QUIT_LIMIT, shield=True):
+                await self._idle.pop().quit()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import attrs
 import msgspec
@@ -149,9 +149,10 @@ class Hello:
     client: Annotated[str, Meta(max_length=256)] = ""
 
 
-@attrs.define
-class Ping:
-    data: Any = None
+class Ping(msgspec.Struct):
+    """`data` is echoed as it is, whatever it is: never decoded (which only a Struct can ask for)."""
+
+    data: msgspec.Raw = msgspec.Raw()
 
 
 @attrs.define
