@@ -1,7 +1,7 @@
 """A self-hosted chat server on Trio: one command to start, a cluster when one machine is too small.
 
-    async with trio_chat.open_server(trio_chat.Settings(database="sqlite:///chat.db")) as server:
-        print(server.addresses)
+async with trio_chat.open_server(trio_chat.Settings(database="sqlite:///chat.db")) as server:
+print(server.addresses)
 """
 
 from __future__ import annotations

@@ -61,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
             default = f"; default {field.default}" if field.default not in {"", None} else ""
             serve.add_argument(flag, metavar=metavar or name.upper(), help=f"{doc}{default}".replace("%", "%%"))
     serve.add_argument(
-        "--limit", action="append", metavar="NAME=VALUE", default=[], help="set a limit (repeatable): " + "; ".join(limits)
+        "--limit",
+        action="append",
+        metavar="NAME=VALUE",
+        default=[],
+        help="set a limit (repeatable): " + "; ".join(limits),
     )
 
     client = commands.add_parser("client", help="chat in the terminal")

@@ -51,7 +51,7 @@ def default_database() -> str:
 
 
 def _scheme(*allowed: str) -> Any:
-    def check(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    def check(_: object, __: attrs.Attribute[str], value: str) -> None:
         if not value.startswith(allowed):
             raise ValueError(f"begins with {' or '.join(allowed)}")
 
@@ -72,10 +72,14 @@ class Limits:
         1048576, "unsent bytes of one connection; a client that does not read is closed over it", validator=ge(65536)
     )
     in_flight: int = _setting(
-        256, "messages of one connection that await their commit; over it the server reads no more from it", validator=ge(1)
+        256,
+        "messages of one connection that await their commit; over it the server reads no more from it",
+        validator=ge(1),
     )
     requests: int = _setting(
-        64, "requests of one connection that await their turn; over it the server reads no more from it", validator=ge(1)
+        64,
+        "requests of one connection that await their turn; over it the server reads no more from it",
+        validator=ge(1),
     )
     queue: int = _setting(
         20000, "messages of all connections that await their commit; over it nobody is read from", validator=ge(1)
@@ -117,10 +121,16 @@ class Settings:
         validator=in_(["debug", "info", "warning", "error"]),
         metavar="LEVEL",
     )
-    heartbeat: float = _setting(30.0, "ping a modern client after this silence, close after twice that", validator=gt(0))
+    heartbeat: float = _setting(
+        30.0, "ping a modern client after this silence, close after twice that", validator=gt(0)
+    )
     drain: float = _setting(10.0, "how long a graceful stop may take", validator=gt(0))
-    pace: float = _setting(0.02, "least time between two frames to a classic client that ends frames with NUL", validator=ge(0))
-    store_timeout: float = _setting(3.0, "how long the database may take before a request is unavailable", validator=gt(0))
+    pace: float = _setting(
+        0.02, "least time between two frames to a classic client that ends frames with NUL", validator=ge(0)
+    )
+    store_timeout: float = _setting(
+        3.0, "how long the database may take before a request is unavailable", validator=gt(0)
+    )
     store_connections: int = _setting(8, "connections to MySQL", validator=ge(2))
     lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
     sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=gt(0))
@@ -166,7 +176,9 @@ def load(
                 name = "limits." + name.removeprefix("limits_")
             merged[name] = text, variable
     for name, given in flags.items():
-        flag = f"--limit {name.removeprefix('limits.')}" if name.startswith("limits.") else f"--{name.replace('_', '-')}"
+        flag = (
+            f"--limit {name.removeprefix('limits.')}" if name.startswith("limits.") else f"--{name.replace('_', '-')}"
+        )
         merged[name] = given, flag
     values: dict[str, Any] = {}
     limits: dict[str, Any] = {}

@@ -52,7 +52,7 @@ class Outbox:
         return self._rest
 
     def take_frame(self, terminator: bytes) -> bytes:
-        """Like `take`, for at most one frame: what is left of the one begun, or the next."""
+        """Like `take`, for at most one frame: what is left of what was taken before, or else the next frame."""
         if not self._rest and self._frames:
             self._rest = self._frames.pop(0) + terminator
         return self._rest

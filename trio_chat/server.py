@@ -85,7 +85,8 @@ class Server:
                     nursery.start_soon(connection.wait_drained, 0)
         self._connections.cancel()
 
-    async def _serve(self, listeners: list[socket.socket], *, task_status: trio.TaskStatus[None]) -> None:
+    async def serve(self, listeners: list[socket.socket], *, task_status: trio.TaskStatus[None]) -> None:
+        """Accept and serve connections until drained or cancelled. `open_server` runs it."""
         with self._connections:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._check_alive)
@@ -140,11 +141,11 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
                 await parts.start(node.presence.run)
                 try:
                     async with trio.open_nursery() as serving:
-                        await serving.start(partial(server._serve, listeners))
+                        await serving.start(partial(server.serve, listeners))
                         log.info("ready", node=name, listening=[str(address) for address in addresses])
                         try:
                             yield server
-                        except BaseException as error:
+                        except BaseException as error:  # noqa: BLE001
                             # Raised again below, so that it reaches the caller as it is and not in an exception group.
                             failure = error
                         if failure is None and not node.draining:
@@ -169,9 +170,7 @@ def _build(settings: Settings, name: str, database: Database, bus: Bus) -> Node:
     messages, groups = MessageLog(database), Groups(database)
     receipts = Receipts(messages)
     router = Router(messages, bus, receipts, name, settings.sweep)
-    accounts = AccountService(
-        Accounts(database), Passwords(limits.password_checks), token_days=settings.token_days
-    )
+    accounts = AccountService(Accounts(database), Passwords(limits.password_checks), token_days=settings.token_days)
     return Node(
         settings=settings,
         name=name,

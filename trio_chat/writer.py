@@ -126,7 +126,15 @@ class Writer:
                     origin.send(reply)
                 continue
             delivery = Delivery(
-                where.conv, where.seq, where.ts, draft.sender, draft.name, draft.target, draft.msg, draft.time, draft.key
+                where.conv,
+                where.seq,
+                where.ts,
+                draft.sender,
+                draft.name,
+                draft.target,
+                draft.msg,
+                draft.time,
+                draft.key,
             )
             deliveries.append(delivery)
             router.arrive(delivery, origin, reply)

@@ -53,5 +53,3 @@ class Bus(Protocol):
         After every loss of the connection it calls `receiver.missed()` once events flow again.
         """
         ...
-
-

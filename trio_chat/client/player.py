@@ -163,7 +163,8 @@ class _Playing:
         frames: list[dict[str, Any]] = []
         with anyio.move_on_after(within):
             for _ in range(count):
-                frames.append(await person.receive())
+                frame = await person.receive()
+                frames.append(frame)
         if len(frames) < count:
             got = f"{person.name} received {len(frames)} of {count} frames within {within:g} s"
             wanted = _show(expected[len(frames)]) if expected else ""

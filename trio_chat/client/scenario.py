@@ -249,12 +249,20 @@ def _structure_table(value: Any, kind: Any) -> dict[str, Any]:
     return value
 
 
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for kind in (str, int, float, bool):
         converter.register_structure_hook(kind, _strictly(kind))
-    converter.register_structure_hook_factory(lambda kind: get_origin(kind) is list, _strict_list)
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is dict, _structure_table)
+    converter.register_structure_hook_factory(_is_list, _strict_list)
+    converter.register_structure_hook_func(_is_table, _structure_table)
     converter.register_structure_hook(Step, _structure_step)
     return converter
 

@@ -55,7 +55,7 @@ async def _play_all(scenarios: list[Scenario], addresses: list[Address]) -> int:
             status = 2
         except OSError as error:
             print(
-                f"FAIL {scenario.file}: {error or type(error).__name__}; is a server running? start one: trio-chat serve"
+                f"FAIL {scenario.file}: {error}; is a server running? start one: trio-chat serve"
             )
             status = 2
         else:

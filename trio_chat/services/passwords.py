@@ -44,9 +44,10 @@ class Passwords:
 
     def _verify(self, hashed: str | None, password: str) -> bool:
         try:
-            return self._hasher.verify(hashed or self._nobody or "", password) and hashed is not None
+            self._hasher.verify(hashed or self._nobody or "", password)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
+        return hashed is not None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         waiting = self._limiter.statistics().tasks_waiting

@@ -219,7 +219,9 @@ class Presence:
                 log.warning("a node is dead; its users are cleared", node=node.name)
                 dead.append(node.id)
             elif node.id != self._node and "local:" in {node.bus, self._bus}:
-                log.error("another node uses this database, and they cannot hear each other", node=node.name, bus=node.bus)
+                log.error(
+                    "another node uses this database, and they cannot hear each other", node=node.name, bus=node.bus
+                )
         self._beats = seen
         await self._clear(dead)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 
-from trio_chat.store.contract import Database, Dialect, Steps, UniqueViolation
+from trio_chat.store.contract import Database, Dialect, Steps, UniqueViolation, Value
 from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
 from trio_chat.wire.delivery import Delivery
 
@@ -60,9 +61,9 @@ _COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.se
 _FROM = "FROM Message m JOIN User u ON u.id = m.sender"
 
 
-def _delivery(row: Sequence[object]) -> Delivery:
-    *fields, key = row
-    return Delivery(*fields, key=bytes(key).decode() if key is not None else None)  # type: ignore[arg-type,call-overload]
+def _delivery(row: Sequence[Any]) -> Delivery:
+    conv, seq, ts, sender, name, target, msg, time, key = row
+    return Delivery(conv, seq, ts, sender, name, target, msg, time, bytes(key).decode() if key is not None else None)
 
 
 @attrs.frozen
@@ -108,7 +109,7 @@ class MessageLog:
             # In one order everywhere, so that batches of several nodes cannot deadlock on each other.
             convs = sorted(counts)
             heads = yield from _advance(dialect, convs, counts)
-            values: list[str | bytes | int | None] = []
+            values: list[Value] = []
             for index in new:
                 draft = drafts[index]
                 last_seq, ts = heads[draft.conv]
@@ -221,10 +222,10 @@ class MessageLog:
         """Move (userid, conv, received) cursors, forward only."""
         upsert = self.database.dialect.upsert("userid, conv", "received = GREATEST(received, new.received)")
         for some in chunks(sorted(moves), 500):
-            yield (
-                f"INSERT INTO DeliveryCursor (userid, conv, received) VALUES {rows_of(3, len(some))}{upsert}",
-                [value for move in some for value in move],
-            )
+            values: list[Value] = []
+            for move in some:
+                values += move
+            yield f"INSERT INTO DeliveryCursor (userid, conv, received) VALUES {rows_of(3, len(some))}{upsert}", values
 
     @transaction
     def mark_seen(self, userid: int, conv: str, seq: int) -> Steps[None]:
@@ -245,7 +246,7 @@ class MessageLog:
         heads = yield "SELECT conv, last_seq FROM Conversation WHERE changed >= ?", (since,)
         joins = yield "SELECT groupid, userid FROM GroupUser WHERE joined >= ?", (since,)
         states = yield "SELECT id, state, changed FROM User WHERE changed >= ?", (since,)
-        return Changes(int(now.rows[0][0]), list(heads.rows), list(joins.rows), list(states.rows))  # type: ignore[arg-type]
+        return Changes(int(now.rows[0][0]), list(heads.rows), list(joins.rows), list(states.rows))
 
 
 def _stored_keys(drafts: Sequence[Draft]) -> Steps[dict[tuple[int, str], Stored]]:
@@ -257,10 +258,10 @@ def _stored_keys(drafts: Sequence[Draft]) -> Steps[dict[tuple[int, str], Stored]
     known = {}
     for senders in chunks(keys, 100):
         wheres = " OR ".join(f"(sender = ? AND sender_key IN ({placeholders(len(keys[s]))}))" for s in senders)
-        result = yield (
-            f"SELECT sender, sender_key, conv, seq, ts FROM Message WHERE {wheres}",
-            [value for sender in senders for value in (sender, *keys[sender])],
-        )
+        values: list[Value] = []
+        for sender in senders:
+            values += (sender, *keys[sender])
+        result = yield f"SELECT sender, sender_key, conv, seq, ts FROM Message WHERE {wheres}", values
         for sender, key, conv, seq, ts in result.rows:
             known[sender, bytes(key).decode()] = Stored(conv, seq, ts, duplicate=True)
     return known
@@ -274,7 +275,9 @@ def _advance(dialect: Dialect, convs: Sequence[str], counts: dict[str, int]) -> 
     upsert = dialect.upsert("conv", "last_seq = last_seq + new.last_seq, changed = GREATEST(changed, new.changed)")
     row = f"(?, ?, {dialect.now_ms})"
     insert = f"INSERT INTO Conversation (conv, last_seq, changed) VALUES {','.join([row] * len(convs))}{upsert}"
-    values = [value for conv in convs for value in (conv, counts[conv])]
+    values: list[Value] = []
+    for conv in convs:
+        values += (conv, counts[conv])
     columns = "conv, last_seq, changed"
     if dialect.returning:
         result = yield f"{insert} RETURNING {columns}", values

@@ -56,7 +56,9 @@ _UNABLE: Final = frozenset({1021, 1040, 1041, 1114, 1180, 1203, 1226, 1290, 1317
 
 
 class _CommitLost(Exception):
-    """COMMIT may have been received, and was not answered."""
+    """COMMIT may have been received, and was not answered. `value` is what the transaction would have returned."""
+
+    value: object = None
 
 
 class MySQL:
@@ -115,9 +117,9 @@ class MySQL:
         try:
             return await self._within_timeout(self._writers, transaction)
         except _CommitLost as lost:
-            cause = lost.__cause__
+            cause, value = lost.__cause__, lost.value
         await trio.lowlevel.checkpoint_if_cancelled()  # if the caller is cancelled as well, that is what it has to hear
-        raise OutcomeUnknown("the database did not confirm; try again with the same key") from cause
+        raise OutcomeUnknown("the database did not confirm; try again with the same key", value) from cause
 
     async def read(self, query: Callable[[], Steps[T]]) -> T:
         """Run statements that only read, each on its own. Raises `Unavailable`, `ServerError`. Cancelling is safe."""
@@ -233,7 +235,11 @@ async def _once(connection: Connection, transaction: Callable[[], Steps[T]], dea
     try:
         value = await _drive(connection, steps)
         if connection.in_transaction:
-            await _commit(connection, deadline)
+            try:
+                await _commit(connection, deadline)
+            except _CommitLost as lost:
+                lost.value = value
+                raise
     except Exception as error:  # noqa: BLE001 - raised again below; while it is handled nothing should wait
         failure = error
     else:

@@ -105,7 +105,13 @@ async def _dial(options: MySQLOptions) -> trio.SocketStream:
 def _dial_reason(error: OSError) -> str:
     cause = error.__cause__
     errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else [cause or error]
-    return "; ".join(sorted({getattr(each, "strerror", None) or str(each) for each in errors}))
+    return "; ".join(sorted({_one_reason(each) for each in errors}))
+
+
+def _one_reason(error: BaseException) -> str:
+    # Trio's text has the address as well. A name that is not known has a negative number, which is no errno.
+    number = getattr(error, "errno", None) or 0
+    return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
 
 
 async def _log_in(stream: trio.SocketStream, options: MySQLOptions) -> Greeted:

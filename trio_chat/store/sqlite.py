@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import queue
@@ -92,7 +93,6 @@ class SQLite:
     async def read(self, query: Callable[[], Steps[T]]) -> T:
         return await self._reader.call(lambda connection: _drive(connection, query()))
 
-
     @asynccontextmanager
     async def migration_lock(self) -> AsyncIterator[_Session]:
         """Nobody else has the file: `open` holds its lock."""
@@ -143,10 +143,8 @@ class _ConnectionThread:
             if cancelled:
                 return
             result = outcome.capture(lambda: job(self._connect()))
-            try:
+            with contextlib.suppress(trio.RunFinishedError):  # nobody is left to be told
                 token.run_sync_soon(wake)
-            except trio.RunFinishedError:  # nobody is left to be told
-                pass
 
         def wake() -> None:
             if not cancelled:
@@ -212,7 +210,10 @@ def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
                 cursor = connection.execute(sql, parameters)
                 result = Result(cursor.fetchall(), cursor.rowcount, cursor.lastrowid or 0)
             except sqlite3.IntegrityError as error:
-                if error.sqlite_errorcode not in {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}:
+                if error.sqlite_errorcode not in {
+                    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+                    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+                }:
                     raise
                 statement = steps.throw(UniqueViolation(str(error)))
             else:

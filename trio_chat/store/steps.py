@@ -28,7 +28,7 @@ def transaction(
     """Make a method of a generator method: its steps run as one transaction of `self.database`, durable on return."""
 
     @functools.wraps(steps)
-    async def method(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.database.run(lambda: steps(self, *args, **kwargs))
 
     return method
@@ -40,7 +40,7 @@ def query(
     """Make a method of a generator method that only reads."""
 
     @functools.wraps(steps)
-    async def method(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.database.read(lambda: steps(self, *args, **kwargs))
 
     return method

@@ -48,12 +48,13 @@ def _version_1(data: bytes) -> tuple[str | None, int] | None:
     try:
         _, family, source, _, port, _ = fields
         address = ipaddress.ip_address(source)
-        number = int(port)
     except ValueError:
         raise BadProxyHeader("the PROXY header is malformed") from None
-    if family != f"TCP{address.version}" or not 0 <= number <= 65535:
+    # An IPv6 zone ("%eth0") may hold any text, which the specification does not allow here.
+    if family != f"TCP{address.version}" or "%" in source or not port.isdecimal() or int(port) > 65535:
         raise BadProxyHeader("the PROXY header is malformed")
-    return f"{address}:{number}" if address.version == 4 else f"[{address}]:{number}", size
+    host = str(address) if address.version == 4 else f"[{address}]"
+    return f"{host}:{int(port)}", size
 
 
 def _version_2(data: bytes) -> tuple[str | None, int] | None:

@@ -89,5 +89,8 @@ _FRAME = msgspec.json.Decoder(_Frame)
 
 def decode_delivery(frame: bytes) -> Delivery:
     """Read a modern DIRECT or GROUP frame back. Raises `msgspec.MsgspecError` or `UnicodeDecodeError` where it is none."""
-    f = _FRAME.decode(frame)
+    try:
+        f = _FRAME.decode(frame)
+    except RecursionError:
+        raise msgspec.DecodeError("the frame is nested too deeply") from None
     return Delivery(f.conv, f.seq, f.ts, f.id, f.name, f.groupid or f.toid, f.msg, f.time, f.key, frame)

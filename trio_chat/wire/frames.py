@@ -7,18 +7,20 @@ allows neither byte inside a string, so a terminator never occurs in a frame's t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import repeat
 
 __all__ = ["FrameSplitter"]
 
-_TERMINATED = re.compile(rb"([^\n\0]*)([\n\0])")
+_TERMINATOR = re.compile(rb"([\n\0])")
 
 
 class FrameSplitter:
     """Collects received bytes and gives back whole frames, in order.
 
     `limit` is the greatest size of a frame in bytes, its terminator not counted. `terminator` is the byte that ended
-    the latest frame (a newline before there was one): the server's answers end the same way. `overflowed` is set once
-    a frame, complete or not, was over the limit: what `feed` returned came before it, nothing comes after it.
+    the latest frame returned (a newline before there was one): the server's answers end the same way. `overflowed` is
+    set once a frame, complete or not, was over the limit: what `feed` returned came before it, nothing comes after it.
     """
 
     __slots__ = ("_rest", "limit", "overflowed", "terminator")
@@ -42,37 +44,24 @@ class FrameSplitter:
                 return []
             data = bytes(rest)
             rest.clear()
+        enders: Iterable[bytes]
         if b"\0" not in data:
-            parts, terminator = data.split(b"\n"), b"\n"
+            parts, enders = data.split(b"\n"), repeat(b"\n")
         elif b"\n" not in data:
-            parts, terminator = data.split(b"\0"), b"\0"
+            parts, enders = data.split(b"\0"), repeat(b"\0")
         else:
-            parts, terminator = _split_mixed(data, self.terminator)
+            pieces = _TERMINATOR.split(data)
+            parts, enders = pieces[::2], pieces[1::2]
         tail = parts.pop()
         rest += tail
         frames = []
-        for part in parts:
+        for part, ender in zip(parts, enders, strict=False):
             if len(part) > self.limit:
                 self.overflowed = True
                 break
             if part and not part.isspace():
                 frames.append(part)
+                self.terminator = ender
         else:
             self.overflowed = len(tail) > self.limit
-        if frames:
-            self.terminator = terminator
         return frames
-
-
-def _split_mixed(data: bytes, terminator: bytes) -> tuple[list[bytes], bytes]:
-    """Split where both terminators occur; also return the one that ended the latest frame with something in it."""
-    parts = []
-    end = 0
-    for match in _TERMINATED.finditer(data):
-        part, ender = match.groups()
-        end = match.end()
-        parts.append(part)
-        if part and not part.isspace():
-            terminator = ender
-    parts.append(data[end:])
-    return parts, terminator

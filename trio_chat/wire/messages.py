@@ -73,7 +73,8 @@ class Kind(IntEnum):
 _INT64 = Meta(ge=-(2**63), le=2**63 - 1)
 Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Conv = Annotated[str, Meta(pattern=r"^(d:[1-9][0-9]{0,18}:[1-9][0-9]{0,18}|g:[1-9][0-9]{0,18})\Z")]
+# Every number of up to 18 digits fits the databases; no longer id is ever given out.
+Conv = Annotated[str, Meta(pattern=r"^(d:[1-9][0-9]{0,17}:[1-9][0-9]{0,17}|g:[1-9][0-9]{0,17})\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=50)]
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]
 Key = Annotated[str, Meta(min_length=1, max_length=64)]
