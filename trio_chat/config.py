@@ -6,17 +6,18 @@ limits is `--limit NAME=VALUE`, `TRIO_CHAT_LIMITS_NAME`, and `name` in the file'
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import attrs
 import cattrs
 import platformdirs
-from attrs.validators import ge, gt, in_, le
+from attrs.validators import and_, ge, gt, le, lt
 
 from trio_chat.errors import StartupError
 
@@ -37,29 +38,57 @@ class Address(NamedTuple):
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"{text!r} is not HOST:PORT")
+            raise ValueError("an address is HOST:PORT")
         return cls(host, int(port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def default_database() -> str:
+def default_database(environment: Mapping[str, str] = os.environ) -> str:
     """SQLite in the user's data directory, or where systemd says that a service keeps its state."""
-    directory = os.environ.get("STATE_DIRECTORY") or platformdirs.user_data_dir("trio-chat", appauthor=False)
-    return f"sqlite:///{Path(directory).resolve() / 'trio-chat.db'}"
+    # systemd lists several directories, if it has several, with colons in between.
+    state, _, _ = environment.get("STATE_DIRECTORY", "").partition(":")
+    directory = state or platformdirs.user_data_dir("trio-chat", appauthor=False)
+    return f"sqlite:///{quote(str(Path(directory).resolve() / 'trio-chat.db'))}"
+
+
+# The validators' texts do not repeat the value: it may be a password that was put in the wrong place.
 
 
 def _scheme(*allowed: str) -> Any:
     def check(_: object, __: attrs.Attribute[str], value: str) -> None:
-        if not value.startswith(allowed):
-            raise ValueError(f"begins with {' or '.join(allowed)}")
+        if value and not value.startswith(allowed):
+            raise ValueError(f"it begins with {' or '.join(allowed)}")
 
     return check
 
 
+def _one_of(*allowed: str) -> Any:
+    def check(_: object, __: object, value: str) -> None:
+        if value not in allowed:
+            raise ValueError(f"it is {' or '.join(allowed)}")
+
+    return check
+
+
+def _node_name(_: object, __: object, value: str) -> None:
+    if len(value) > 255 or not value.isprintable():
+        raise ValueError("it is at most 255 characters that can be printed")
+
+
+_SECONDS = and_(gt(0), lt(math.inf))
+
+
 def _setting(default: Any, doc: str, *, validator: Any = None, metavar: str = "") -> Any:
-    return attrs.field(default=default, validator=validator, metadata={"doc": doc, "metavar": metavar})
+    show = _url_without_password if metavar == "URL" else True
+    return attrs.field(default=default, validator=validator, repr=show, metadata={"doc": doc, "metavar": metavar})
+
+
+def _url_without_password(text: str) -> str:
+    """A text that may be a URL with a password, as it may be shown: of a URL only how it begins."""
+    scheme, colon, _ = text.partition(":")
+    return repr(f"{scheme}:…" if colon else text if "@" not in text else "…")
 
 
 @attrs.frozen(kw_only=True)
@@ -99,10 +128,11 @@ class Settings:
     tcp: tuple[Address, ...] = _setting(
         (Address("127.0.0.1", 6000),), "listen for chat clients here (repeatable)", metavar="HOST:PORT"
     )
-    http: str = _setting("off", "the web client's address; off: none", validator=in_(["off"]), metavar="off")
+    http: str = _setting("off", "the web client's address; off: none", validator=_one_of("off"), metavar="off")
     database: str = _setting(
         "",
-        "sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db or mysql://USER:PASSWORD@HOST:PORT/NAME",
+        "sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db or mysql://USER:PASSWORD@HOST:PORT/NAME; "
+        "default trio-chat.db in the user's data directory",
         validator=_scheme("sqlite:///", "mysql://"),
         metavar="URL",
     )
@@ -112,29 +142,35 @@ class Settings:
         validator=_scheme("local:", "redis://", "rediss://"),
         metavar="URL",
     )
-    node: str = _setting("", "this node's name, unique in the cluster (default: host name and port)", metavar="NAME")
-    proxy_protocol: bool = _setting(False, "every connection begins with a PROXY header (a load balancer sends it)")
-    log_format: str = _setting("console", "console or json", validator=in_(["console", "json"]), metavar="FORMAT")
+    node: str = _setting(
+        "", "this node's name, unique in the cluster; default host name and port", validator=_node_name, metavar="NAME"
+    )
+    proxy_protocol: bool = _setting(
+        False, "every connection begins with a PROXY header (a load balancer sends it); default off"
+    )
+    log_format: str = _setting("console", "console or json", validator=_one_of("console", "json"), metavar="FORMAT")
     log_level: str = _setting(
         "info",
         "debug, info, warning or error",
-        validator=in_(["debug", "info", "warning", "error"]),
+        validator=_one_of("debug", "info", "warning", "error"),
         metavar="LEVEL",
     )
     heartbeat: float = _setting(
-        30.0, "ping a modern client after this silence, close after twice that", validator=gt(0)
+        30.0, "ping a modern client after this silence, close after twice that", validator=_SECONDS
     )
-    drain: float = _setting(10.0, "how long a graceful stop may take", validator=gt(0))
+    drain: float = _setting(10.0, "how long a graceful stop may take", validator=_SECONDS)
     pace: float = _setting(
-        0.02, "least time between two frames to a classic client that ends frames with NUL", validator=ge(0)
+        0.02,
+        "least time between two frames to a classic client that ends frames with NUL",
+        validator=and_(ge(0), le(10)),
     )
     store_timeout: float = _setting(
-        3.0, "how long the database may take before a request is unavailable", validator=gt(0)
+        3.0, "how long the database may take before a request is unavailable", validator=_SECONDS
     )
     store_connections: int = _setting(8, "connections to MySQL", validator=ge(2))
     lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
-    sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=gt(0))
-    token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=gt(0))
+    sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=_SECONDS)
+    token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=and_(gt(0), le(36500)))
     limits: Limits = attrs.field(factory=Limits)
 
     def __attrs_post_init__(self) -> None:
@@ -163,11 +199,13 @@ def load(
     `TRIO_CHAT_CONFIG`. Raises `StartupError`, one line that names the key and where it stands.
     """
     known = dict(setting_names())
+    given_by = "--config"
     if file is None and "TRIO_CHAT_CONFIG" in environment:
-        file = Path(environment["TRIO_CHAT_CONFIG"])
+        given_by = "TRIO_CHAT_CONFIG"
+        file = Path(environment[given_by])
     merged: dict[str, tuple[object, str]] = {}
     if file is not None:
-        for name, value in _read_file(file).items():
+        for name, value in _read_file(file, given_by).items():
             merged[name] = value, f"{name} in {file}"
     for variable, text in environment.items():
         if variable.startswith(ENVIRONMENT_PREFIX) and variable != "TRIO_CHAT_CONFIG":
@@ -186,30 +224,32 @@ def load(
     for name, (value, where) in merged.items():
         if name not in known:
             raise StartupError(f"{where}: there is no such setting")
+        field = known[name]
         try:
+            if value == "":
+                raise ValueError("it is empty")
             converted = _convert(hints[name], value)
-            field = known[name]
             if field.validator is not None:
                 field.validator(None, field, converted)
         except (ValueError, TypeError) as error:
-            reason = str(error.args[0]) if error.args else str(error)
-            raise StartupError(f"{where}: {_hide_password(str(value))} will not do: {reason}") from None
+            shown = _url_without_password(str(value)) if field.metadata["metavar"] == "URL" else _shown(value)
+            raise StartupError(f"{where}: {shown} will not do: {error.args[0]}") from None
         if name.startswith("limits."):
             limits[name.removeprefix("limits.")] = converted
         else:
             values[name] = converted
-    values.setdefault("database", default_database())
+    values.setdefault("database", default_database(environment))
     return Settings(**values, limits=Limits(**limits))
 
 
-def _read_file(file: Path) -> dict[str, object]:
+def _read_file(file: Path, given_by: str) -> dict[str, object]:
     try:
         with file.open("rb") as stream:
             table = tomllib.load(stream)
     except OSError as error:
-        raise StartupError(f"--config {file}: {error.strerror}") from None
+        raise StartupError(f"{given_by} {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StartupError(f"--config {file}: {error}") from None
+        raise StartupError(f"{given_by} {file}: {error}") from None
     limits = table.pop("limits", {})
     if not isinstance(limits, dict):
         raise StartupError(f"limits in {file}: is a section, [limits]")
@@ -221,18 +261,22 @@ _STRICT = cattrs.Converter()
 
 @_STRICT.register_structure_hook
 def _to_int(value: Any, _: type[int]) -> int:
-    if isinstance(value, str):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, str | int):
         raise TypeError("it is a whole number")
-    return value
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("it is a whole number") from None
 
 
 @_STRICT.register_structure_hook
 def _to_float(value: Any, _: type[float]) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError("it is a number")
-    return float(value)
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise ValueError("it is a number") from None
 
 
 @_STRICT.register_structure_hook
@@ -254,21 +298,19 @@ def _to_bool(value: Any, _: type[bool]) -> bool:
 
 @_STRICT.register_structure_hook
 def _to_address(value: Any, _: type[Address]) -> Address:
-    return Address.parse(_to_str(value, str))
+    return Address.parse(_to_str(value, str).strip())
 
 
 def _convert(to: Any, value: object) -> Any:
     if to == tuple[Address, ...]:
-        # One text in a flag or a variable may hold several, separated by commas.
-        texts = value.split(",") if isinstance(value, str) else value
+        # One text may hold several, separated by commas.
+        texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not texts:
             raise TypeError("it is one HOST:PORT or a list of them")
-        return tuple(_to_address(text, Address) for text in texts)
+        return tuple(_to_address(part, Address) for text in texts for part in _to_str(text, str).split(","))
     return _STRICT.structure(value, to)
 
 
-def _hide_password(text: str) -> str:
-    if "://" not in text or "@" not in text:
-        return repr(text)
-    parts = urlsplit(text)
-    return repr(f"{parts.scheme}://…@{text.rpartition('@')[2]}")
+def _shown(value: object) -> str:
+    text = str(value)
+    return _url_without_password(text) if "@" in text else repr(text)

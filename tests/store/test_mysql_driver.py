@@ -262,6 +262,7 @@ async def test_tls_encrypts(options: MySQLOptions, authority: Authority, host: s
     async with opened(with_tls(options, authority.certificate, host=host, name=name)) as connection:
         ((_, cipher),) = (await connection.execute("SHOW SESSION STATUS LIKE 'Ssl_cipher'")).rows
         assert cipher
+        assert not connection.hung_up  # no session ticket lies about unread
         before = open_descriptors()
         await cancel_when_blocked(connection, "SELECT SLEEP(0.2)")
         assert open_descriptors() == before - 1

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args, get_origin
+from typing import Any, Literal, TypeGuard, get_args
 
 import attrs
 import cattrs
@@ -247,14 +247,6 @@ def _structure_table(value: Any, kind: Any) -> dict[str, Any]:
     if get_args(kind)[1] is str and not all(isinstance(item, str) for item in value.values()):
         raise TypeError(f"{value!r} has values that are not strings")
     return value
-
-
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) is list
-
-
-def _is_table(kind: Any) -> bool:
-    return get_origin(kind) is dict
 
 
 def _make_converter() -> Converter:

@@ -54,9 +54,7 @@ async def _play_all(scenarios: list[Scenario], addresses: list[Address]) -> int:
             print(f"FAIL {error}")
             status = 2
         except OSError as error:
-            print(
-                f"FAIL {scenario.file}: {error}; is a server running? start one: trio-chat serve"
-            )
+            print(f"FAIL {scenario.file}: {error}; is a server running? start one: trio-chat serve")
             status = 2
         else:
             print(f"ok   {scenario.file}: {scenario.about}")
