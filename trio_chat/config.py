@@ -17,7 +17,7 @@ from urllib.parse import quote
 import attrs
 import cattrs
 import platformdirs
-from attrs.validators import and_, ge, gt, le, lt
+from attrs.validators import ge, gt, le, lt
 
 from trio_chat.errors import StartupError
 
@@ -77,7 +77,7 @@ def _node_name(_: object, __: object, value: str) -> None:
         raise ValueError("it is at most 255 characters that can be printed")
 
 
-_SECONDS = and_(gt(0), lt(math.inf))
+_SECONDS = [gt(0), lt(math.inf)]
 
 
 def _setting(default: Any, doc: str, *, validator: Any = None, metavar: str = "") -> Any:
@@ -162,7 +162,7 @@ class Settings:
     pace: float = _setting(
         0.02,
         "least time between two frames to a classic client that ends frames with NUL",
-        validator=and_(ge(0), le(10)),
+        validator=[ge(0), le(10)],
     )
     store_timeout: float = _setting(
         3.0, "how long the database may take before a request is unavailable", validator=_SECONDS
@@ -170,7 +170,7 @@ class Settings:
     store_connections: int = _setting(8, "connections to MySQL", validator=ge(2))
     lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
     sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=_SECONDS)
-    token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=and_(gt(0), le(36500)))
+    token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=[gt(0), le(36500)])
     limits: Limits = attrs.field(factory=Limits)
 
     def __attrs_post_init__(self) -> None:
@@ -226,8 +226,6 @@ def load(
             raise StartupError(f"{where}: there is no such setting")
         field = known[name]
         try:
-            if value == "":
-                raise ValueError("it is empty")
             converted = _convert(hints[name], value)
             if field.validator is not None:
                 field.validator(None, field, converted)
@@ -302,6 +300,8 @@ def _to_address(value: Any, _: type[Address]) -> Address:
 
 
 def _convert(to: Any, value: object) -> Any:
+    if value == "":  # a variable that somebody forgot to fill in must not mean the default
+        raise ValueError("it is empty")
     if to == tuple[Address, ...]:
         # One text may hold several, separated by commas.
         texts = [value] if isinstance(value, str) else value

@@ -111,7 +111,7 @@ class Player:
                 return (
                     isinstance(value, list)
                     and len(value) == len(pattern)
-                    and all(map(self._same, value, pattern, strict=True))
+                    and all(self._same(*pair) for pair in zip(value, pattern, strict=True))
                 )
         return type(value) is type(pattern) and bool(value == pattern)
 

@@ -14,7 +14,7 @@ from trio_chat.bus.contract import Event
 from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat
 from trio_chat.bus.redis_mailbox import Mailbox
 from trio_chat.bus.redis_settings import RedisLimits
-from trio_chat.bus.redis_wire import PING, Answers, Scope, Topics, command
+from trio_chat.bus.redis_wire import INCOMPLETE, PING, Answers, Scope, Topics, command
 
 __all__ = ["Conversation"]
 
@@ -152,7 +152,9 @@ class Conversation:
     def _events(self, data: bytes) -> list[Event]:
         events: list[Event] = []
         find = self._topics.channel
-        for reply in self._answers.feed(data):
+        self._answers.feed(data)
+        answer = self._answers.next
+        while (reply := answer()) is not INCOMPLETE:
             if type(reply) is not list:
                 raise Broken(str(reply))  # an error reply: no rights, out of memory
             kind = reply[0]
@@ -175,6 +177,4 @@ class Conversation:
         self._mailbox.post_confirmed(generation)
         if not self._up:
             self._up = True
-            self._mailbox.post_state(None)
-            if self._gap:
-                self._mailbox.post_gap()
+            self._mailbox.post_state(None, gap=self._gap)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import socket
 import ssl
 
 import trio
@@ -71,6 +73,8 @@ def describe(error: BaseException) -> str:
         return f"TLS: {error.verify_message}"
     if isinstance(error, (trio.TooSlowError, TimeoutError)):
         return "no answer in time"
+    if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)) and error.errno:
+        return os.strerror(error.errno)  # error.strerror may be Trio's own text, with the address once more
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

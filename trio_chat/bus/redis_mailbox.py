@@ -141,9 +141,11 @@ class Mailbox:
             changes, self._changes = self._changes, {}
             return changes, self._generation
 
-    def post_state(self, problem: str | None) -> None:
+    def post_state(self, problem: str | None, *, gap: bool = False) -> None:
+        """None: the connection works from now on, and with `gap` events were missed until now; or what is wrong."""
         with self._lock:
             self._states.append(problem)
+            self._gap |= gap
             self._post()
 
     def post_confirmed(self, generation: int) -> None:

@@ -10,7 +10,7 @@ import trio
 from trio_chat.bus.contract import Event
 from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat, describe
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
-from trio_chat.bus.redis_wire import PING, Answers, Scope, command
+from trio_chat.bus.redis_wire import INCOMPLETE, PING, Answers, Scope, command
 
 __all__ = ["Publisher"]
 
@@ -41,7 +41,9 @@ class Publisher:
         self._on_state = on_state
         self._buffer: list[bytes] = []
         self._bytes = 0
+        #: How many events the buffer has, and the write that is under way.
         self._waiting = 0
+        self._writing = 0
         self._wake = trio.Event()
         #: How often something was lost, and how much of that the other nodes have been told.
         self._losses = 0
@@ -135,10 +137,11 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            data, count = b"".join(self._buffer), self._waiting
+            data, self._writing = b"".join(self._buffer), self._waiting
             self._empty()
             await stream.send_all(data)
-            self.published += count
+            self.published += self._writing
+            self._writing = 0
 
     async def _read(self, stream: Stream, answers: Answers, heartbeat: Heartbeat) -> None:
         while True:
@@ -173,7 +176,8 @@ class Publisher:
         if self.up:
             self._losses += 1  # of what was written nobody knows whether Redis has seen it
         self.up = False
-        self._lose(self._waiting)
+        self._lose(self._waiting + self._writing)
+        self._writing = 0
         self._empty()
         self._wake = trio.Event()
 
@@ -183,7 +187,8 @@ def _count(answers: Answers, data: bytes | bytearray) -> int:
     if not data:
         raise Broken("Redis closed the connection")
     count = 0
-    for answer in answers.feed(bytes(data)):
+    answers.feed(bytes(data))
+    while (answer := answers.next()) is not INCOMPLETE:
         if isinstance(answer, hiredis.ReplyError):
             raise Broken(str(answer))
         count += 1

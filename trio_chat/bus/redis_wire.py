@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import hiredis
 
-__all__ = ["PING", "Answers", "Scope", "Topics", "command"]
+__all__ = ["INCOMPLETE", "PING", "Answers", "Scope", "Topics", "command"]
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 #: hiredis' own sign for an incomplete answer is False, which equals the answer 0.
-_INCOMPLETE = object()
+INCOMPLETE = object()
 
 
 def command(*words: bytes) -> bytes:
@@ -25,17 +25,18 @@ class Answers:
     """Redis's answers, as they come complete: integers, bytes, lists, or a `hiredis.ReplyError`."""
 
     def __init__(self) -> None:
-        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
+        #: The next answer, or `INCOMPLETE`. Raises `hiredis.ProtocolError`. One at a time and no generator: an answer that
+        #: is dropped at once costs a third less than one that lives until the garbage collector looks at it.
+        self.next: Callable[[], Any] = self._reader.gets
 
     @property
     def incomplete(self) -> int:
         """How many bytes wait for the rest of their answer, about."""
         return self._reader.len()
 
-    def feed(self, data: bytes) -> Iterator[Any]:
-        """The answers that this completes. Raises `hiredis.ProtocolError`, also later on, when it is no answer."""
+    def feed(self, data: bytes) -> None:
         self._reader.feed(data)
-        return iter(self._reader.gets, _INCOMPLETE)
 
 
 @attrs.frozen

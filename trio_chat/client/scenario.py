@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 import attrs
 import cattrs
@@ -249,12 +249,20 @@ def _structure_table(value: Any, kind: Any) -> dict[str, Any]:
     return value
 
 
+def _is_list_type(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _is_table_type(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for kind in (str, int, float, bool):
         converter.register_structure_hook(kind, _strictly(kind))
-    converter.register_structure_hook_factory(_is_list, _strict_list)
-    converter.register_structure_hook_func(_is_table, _structure_table)
+    converter.register_structure_hook_factory(_is_list_type, _strict_list)
+    converter.register_structure_hook_func(_is_table_type, _structure_table)
     converter.register_structure_hook(Step, _structure_step)
     return converter
 

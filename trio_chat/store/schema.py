@@ -86,18 +86,20 @@ async def migrate(database: Migratable) -> None:
     MySQL cannot roll back a change of the schema, so each statement done is counted: a migration that was killed goes
     on where it stopped. Cancelling is as safe as being killed.
     """
-    translate = to_sqlite if database.dialect.name == "sqlite" else str
+    sqlite = database.dialect.name == "sqlite"
+    translate = to_sqlite if sqlite else str
     async with database.migration_lock() as session:
         await session.execute(
             "CREATE TABLE IF NOT EXISTS SchemaVersion (version BIGINT NOT NULL, goal BIGINT NOT NULL, done BIGINT NOT NULL)"
         )
         found = await session.execute("SELECT version, goal, done FROM SchemaVersion")
         if not found.rows:
-            await _refuse_foreign_tables(session)
+            await _refuse_foreign_tables(session, sqlite=sqlite)
             await session.execute("INSERT INTO SchemaVersion (version, goal, done) VALUES (0, ?, 0)", (newest(),))
-            version, goal, done = 0, newest(), 0
+            version, goal, done, resumed = 0, newest(), 0, False
         else:
             version, goal, done = found.rows[0]
+            resumed = True
         if version > newest():
             raise StartupError(
                 f"the database has schema version {version}, this program knows versions up to {newest()}: upgrade it"
@@ -108,20 +110,41 @@ async def migrate(database: Migratable) -> None:
             goal = goal if version == 0 else version + 1
             if done == 0:
                 log.info("changing the schema", version=goal, statements=len(statements))
-            for statement in statements[done:]:
-                await session.execute(translate(statement))
+            for number, statement in enumerate(statements[done:]):
+                # Only the first may have been done before: by a start that was killed before it could count it.
+                if number or not resumed or not await _is_done(session, statement, sqlite=sqlite):
+                    await session.execute(translate(statement))
                 done += 1
                 await session.execute("UPDATE SchemaVersion SET done = ?", (done,))
             version, done = goal, 0
             await session.execute("UPDATE SchemaVersion SET version = ?, done = 0", (version,))
 
 
-async def _refuse_foreign_tables(session: MigrationSession) -> None:
-    try:
-        await session.execute("SELECT 1 FROM Message LIMIT 1")
-        await session.execute("SELECT 1 FROM User LIMIT 1")
-    except StartupError:
-        raise
-    except Exception:
-        return
-    raise StartupError("the database holds tables that are not trio-chat's; give it a database of its own")
+async def _refuse_foreign_tables(session: MigrationSession, *, sqlite: bool) -> None:
+    listing = (
+        "SELECT name FROM sqlite_master"
+        if sqlite
+        else "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+    )
+    there = {str(row[0]).lower() for row in (await session.execute(listing)).rows}
+    ours = {name.lower() for name in re.findall(r"CREATE (?:TABLE|VIEW) (\w+)", "\n".join(schema()))}
+    if there & ours:
+        raise StartupError(
+            f"the database holds tables that trio-chat did not make ({', '.join(sorted(there & ours))}); "
+            "give it a database of its own"
+        )
+
+
+async def _is_done(session: MigrationSession, statement: str, *, sqlite: bool) -> bool:
+    """Whether what a CREATE statement makes is there already."""
+    made = re.match(r"CREATE (?:UNIQUE )?(TABLE|VIEW|INDEX) (\w+)", statement)
+    if made is None:
+        return False
+    kind, name = made.groups()
+    if sqlite:
+        query = "SELECT 1 FROM sqlite_master WHERE lower(name) = lower(?)"
+    elif kind == "INDEX":
+        query = "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name = ?"
+    else:
+        query = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?"
+    return bool((await session.execute(query, (name,))).rows)
