@@ -40,8 +40,9 @@ log = structlog.get_logger(__name__)
 _LINGER = 5.0
 #: How long bytes that a client does not expect any more are read, so that closing does not destroy the last answer.
 _DISCARD = 1.0
-#: Above this many queued bytes the backlog waits before it adds more; it goes on below half of it.
-_HIGH_WATER = 262144
+_BROKEN = "broken"
+#: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
+_BACKLOG_SHARE = 4
 
 
 @attrs.frozen
@@ -104,7 +105,9 @@ class Connection:
     def close(self, reason: str) -> None:
         """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""
         if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
-            log.info("closing a connection", reason=reason, peer=self.peer, user=self.account and self.account.id)
+            # A client that breaks off is everyday life, one that the server gives up on is worth a line.
+            say = log.debug if reason == _BROKEN else log.info
+            say("closing a connection", reason=reason, peer=self.peer, user=self.account and self.account.id)
             self._nursery.cancel_scope.cancel()
 
     def _end(self) -> None:
@@ -157,7 +160,7 @@ class Connection:
                     await writer.wait_room()
                 data = await self._transport.receive()
         except TransportBroken:
-            self.close("broken")
+            self.close(_BROKEN)
             await trio.lowlevel.checkpoint()
         except BadProxyHeader as error:
             log.warning("connection refused", peer=self.peer, reason=str(error))
@@ -383,7 +386,7 @@ class Connection:
                     if patience.cancelled_caught:
                         self.close("does not read")
         except TransportBroken:
-            self.close("broken")
+            self.close(_BROKEN)
         finally:
             self._writing = False
 
@@ -391,19 +394,23 @@ class Connection:
         try:
             count = self._transport.send_nowait(data)
         except TransportBroken:
-            self.close("broken")
+            self.close(_BROKEN)
             return len(data)
         if count:
             receipts = self._outbox.sent(count)
-            if self._outbox.size <= _HIGH_WATER // 2:
-                self._drained.set()
+            self._drained.set()
             if receipts and self.account is not None:
                 for conv, seq in receipts:
                     self.node.chat.received(self, self.account, conv, seq)
         return count
 
-    async def wait_drained(self, size: int = _HIGH_WATER) -> None:
-        """Wait until at most `size` bytes are queued, or the connection ends. Cancelling is safe."""
+    async def wait_drained(self, size: int | None = None) -> None:
+        """Wait until at most `size` bytes are queued, or the connection ends. Cancelling is safe.
+
+        Without a `size`: until there is room for more of the backlog.
+        """
+        if size is None:
+            size = self._outbox.limit // _BACKLOG_SHARE
         while self._outbox.size > size and not self._ending:
             self._drained = trio.Event()
             self.flush()

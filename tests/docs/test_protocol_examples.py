@@ -113,7 +113,8 @@ class Player:
                     and len(value) == len(pattern)
                     and all(self._same(*pair) for pair in zip(value, pattern, strict=True))
                 )
-        return type(value) is type(pattern) and bool(value == pattern)
+            case _:
+                return type(value) is type(pattern) and bool(value == pattern)
 
 
 @pytest.mark.parametrize("block", list(blocks("wire")), ids=str)

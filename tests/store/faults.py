@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -81,6 +82,12 @@ class Line:
         """Break it at once in both directions."""
         self.client.socket.close()
         self.server.socket.close()
+
+    def reset(self) -> None:
+        """Break it so that the client's next send fails."""
+        if self.client.socket.fileno() >= 0:
+            self.client.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.cut()
 
 
 #: Called with the line and the bytes that arrived; what it returns is forwarded.

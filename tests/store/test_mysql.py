@@ -211,43 +211,40 @@ async def test_a_wait_for_a_lock_that_is_too_long_is_tried_again(url: str) -> No
         assert tries == 2
 
 
-async def test_a_lock_that_nobody_releases_ends_with_the_timeout(url: str) -> None:
-    async with MySQL.from_url(url, timeout=0.2).open() as database:
-        await database.run(insert(1))
-        async with other_session(database) as other:
-            await other.execute("UPDATE t SET text = 'theirs' WHERE id = 1")
-            with pytest.raises(Unavailable):
-                await database.run(statements("UPDATE t SET text = 'ours' WHERE id = 1"))
-            await other.commit()
-        assert database.statistics()["run"].used == 0
+async def test_a_lock_that_nobody_releases_ends_with_the_timeout(database: MySQL, url: str) -> None:
+    await database.run(insert(1))
+    async with MySQL.from_url(url, timeout=0.2).open() as waiting, other_session(database) as other:
+        await other.execute("UPDATE t SET text = 'theirs' WHERE id = 1")
+        with pytest.raises(Unavailable):
+            await waiting.run(statements("UPDATE t SET text = 'ours' WHERE id = 1"))
+        assert waiting.statistics()["run"].used == 0
 
 
 # --- The pool ---
 
 
-async def test_the_pool_is_bounded_and_waiting_has_the_same_limit(url: str, mariadb: MariaDB) -> None:
-    async with MySQL.from_url(url, timeout=0.3, pool=2).open() as database:
-        await database.run(insert(1))
-        async with other_session(database) as other:
-            await other.execute("UPDATE t SET text = 'theirs' WHERE id = 1")
-            failed = 0
+async def test_the_pool_is_bounded_and_waiting_has_the_same_limit(database: MySQL, url: str) -> None:
+    await database.run(insert(1))
+    failed = 0
 
-            async def update() -> None:
-                nonlocal failed
-                try:
-                    await database.run(statements("UPDATE t SET text = 'ours' WHERE id = 1"))
-                except Unavailable:
-                    failed += 1
+    async def update(waiting: MySQL) -> None:
+        nonlocal failed
+        try:
+            await waiting.run(statements("UPDATE t SET text = 'ours' WHERE id = 1"))
+        except Unavailable:
+            failed += 1
 
-            async with trio.open_nursery() as nursery:
-                for _ in range(5):
-                    nursery.start_soon(update)
-                await trio.testing.wait_all_tasks_blocked()
-                assert database.statistics()["run"] == PoolStatistics(idle=0, used=2, waiting=3)
-            assert failed == 5
-            await other.commit()
-        assert database.statistics()["run"] == PoolStatistics(idle=0, used=0, waiting=0)
-        await database.run(insert(2))
+    async with MySQL.from_url(url, timeout=0.3, pool=2).open() as waiting, other_session(database) as other:
+        await other.execute("UPDATE t SET text = 'theirs' WHERE id = 1")
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(update, waiting)
+            await trio.testing.wait_all_tasks_blocked()
+            assert waiting.statistics()["run"] == PoolStatistics(idle=0, used=2, waiting=3)
+        assert failed == 5
+        assert waiting.statistics()["run"] == PoolStatistics(idle=0, used=0, waiting=0)
+        await other.rollback()
+        await waiting.run(statements("SELECT 1"))
 
 
 async def test_many_transactions_share_few_connections(url: str) -> None:

@@ -224,6 +224,27 @@ async def test_nobody_listens(options: MySQLOptions) -> None:
             await Connection.open(wrong, autocommit=True, lock_wait=1)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (b"NAMES utf8mb4", b"NAMES utf8mbX", "Unknown character set"),
+        (b"STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION", b"NO_BACKSLASH_ESCAPES,STRICT_TRANS_TABLES", "SQL mode"),
+    ],
+)
+async def test_a_session_that_cannot_be_set_up_leaves_no_socket(
+    options: MySQLOptions, mariadb: MariaDB, before: bytes, after: bytes, text: str
+) -> None:
+    async def to_server(_line: Line, data: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return data.replace(before, after)
+
+    async with open_proxy(mariadb.port) as proxy:
+        proxy.to_server = to_server
+        with pytest.raises(ConnectFailed, match=text):
+            await Connection.open(attrs.evolve(options, port=proxy.port), autocommit=True, lock_wait=1)
+        await becomes_true(lambda: proxy.lines[0].client.socket.fileno() < 0)  # it saw that the line was closed
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "socket"])
 async def test_a_password_beyond_latin_1_logs_in(options: MySQLOptions, mariadb: MariaDB, host: str) -> None:
     mariadb.sql("CREATE OR REPLACE USER 'pw'@'%' IDENTIFIED BY 'пароль €'; GRANT ALL ON *.* TO 'pw'@'%'")

@@ -110,7 +110,7 @@ async def test_a_commit_without_an_answer_is_unknown(
     database: MySQL, url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_chat.store.mysql.COMMIT_GRACE", 0.1)
-    far = MySQL.from_url(proxy.url(url), timeout=0.2)
+    far = MySQL.from_url(proxy.url(url), timeout=0.3)
     with pytest.raises(OutcomeUnknown):
         await answer_late(far, proxy, 3600)
     assert await ids(database) == [1]
@@ -118,10 +118,34 @@ async def test_a_commit_without_an_answer_is_unknown(
 
 
 async def test_a_commit_may_take_longer_than_the_rest(database: MySQL, url: str, proxy: Proxy) -> None:
-    far = MySQL.from_url(proxy.url(url), timeout=0.2)
-    await answer_late(far, proxy, 0.3)
+    far = MySQL.from_url(proxy.url(url), timeout=0.4)
+    await answer_late(far, proxy, 0.5)
     assert await ids(database) == [1]
     await far.aclose()
+
+
+async def test_a_commit_that_could_not_be_sent_is_known_not_to_be_stored(
+    database: MySQL, far: MySQL, proxy: Proxy
+) -> None:
+    def steps(number: int, *, resets: int) -> Callable[[], Steps[None]]:
+        left = resets
+
+        def transaction() -> Steps[None]:
+            nonlocal left
+            yield "INSERT INTO t VALUES (?, '')", (number,)
+            if left:
+                left -= 1
+                for line in proxy.lines:
+                    line.reset()
+
+        return transaction
+
+    with pytest.raises(Unavailable) as caught:
+        await far.run(steps(1, resets=1))
+    assert not isinstance(caught.value, OutcomeUnknown)
+    await far.run(statements("SELECT 1"))
+    await far.run(steps(2, resets=1))  # on a pooled connection: once more on a new one
+    assert await ids(database) == [2]
 
 
 async def test_a_fresh_connection_that_breaks_before_commit_stored_nothing(
@@ -144,6 +168,25 @@ async def test_a_pooled_connection_that_breaks_is_replaced_once(database: MySQL,
     with pytest.raises(Unavailable):
         await far.run(insert(4, 5))
     assert await ids(database) == [1, 2, 3]
+
+
+async def test_one_dead_connection_is_the_end_of_all_idle_ones(url: str, proxy: Proxy) -> None:
+    async with MySQL.from_url(proxy.url(url), pool=7).open() as far:
+        async with trio.open_nursery() as nursery:
+            for _ in range(7):
+                nursery.start_soon(far.run, statements("SELECT SLEEP(0.05)"))
+        assert far.statistics()["run"].idle == 7
+        old = list(proxy.lines)
+
+        async def to_server(line: Line, data: bytes) -> bytes:
+            await trio.lowlevel.checkpoint()
+            if line in old:
+                line.cut()
+            return data
+
+        proxy.to_server = to_server
+        await far.run(insert(1))
+        assert far.statistics()["run"] == IDLE
 
 
 async def test_a_pooled_connection_that_breaks_in_a_read_is_replaced_once(far: MySQL, proxy: Proxy) -> None:
@@ -182,25 +225,40 @@ async def test_what_was_acknowledged_survives_a_crash(database: MySQL, mariadb: 
     assert await ids(database) == [1]
 
 
-async def test_a_server_that_stands_still_costs_the_timeout(url: str, mariadb: MariaDB) -> None:
-    async with MySQL.from_url(url, timeout=0.1).open() as database:
-        await database.run(insert(1))
-        await ids(database)
+async def test_a_server_that_stands_still_costs_the_timeout(database: MySQL, url: str, mariadb: MariaDB) -> None:
+    async def is_unavailable(call: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        with pytest.raises(Unavailable):
+            await call(*arguments)
+
+    async with MySQL.from_url(url, timeout=0.3).open() as waiting:
+        await waiting.run(statements("SELECT 1"))
+        await ids(waiting)
         before = open_descriptors()
         mariadb.pause()
         try:
             for _ in range(2):  # the pooled connections, then new ones
-                with pytest.raises(Unavailable):
-                    await database.run(insert(2))
-                with pytest.raises(Unavailable):
-                    await ids(database)
-            assert database.statistics() == {"run": EMPTY, "read": EMPTY}
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(is_unavailable, waiting.run, insert(2))
+                    nursery.start_soon(is_unavailable, ids, waiting)
+            assert waiting.statistics() == {"run": EMPTY, "read": EMPTY}
             assert open_descriptors() == before - 2
         finally:
             mariadb.resume()
-    async with MySQL.from_url(url).open() as database:
-        await database.run(insert(3))
-        assert await ids(database) == [1, 3]
+    await database.run(insert(3))
+    assert await ids(database) == [3]
+
+
+async def test_killed_in_the_middle_of_a_statement(database: MySQL, mariadb: MariaDB) -> None:
+    async def is_unavailable() -> None:
+        with pytest.raises(Unavailable):
+            await database.run(statements("INSERT INTO t VALUES (1, '')", "SELECT SLEEP(20)"))
+
+    sleeping = "SELECT id FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20)'"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(is_unavailable)
+        await becomes_true(lambda: bool(mariadb.sql(sleeping)))
+        mariadb.sql(f"KILL CONNECTION {mariadb.sql(sleeping)[0][0]}")
+    assert await ids(database) == []
 
 
 @pytest.mark.parametrize("what", ["CONNECTION", "QUERY"])
@@ -272,6 +330,16 @@ async def test_cancelled_while_commit_is_lost_it_is_cancelled(far: MySQL, proxy:
         await far.run(insert(1))
     assert scope.cancelled_caught
     assert far.statistics()["run"] == EMPTY
+
+
+async def test_the_steps_of_a_cancelled_transaction_are_closed(database: MySQL) -> None:
+    steps = insert(1)()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await database.run(lambda: steps)
+    assert scope.cancelled_caught
+    with pytest.raises(StopIteration):
+        next(steps)
 
 
 async def test_cancelled_while_waiting_for_a_connection_no_place_is_lost(url: str) -> None:

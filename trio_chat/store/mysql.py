@@ -279,7 +279,6 @@ async def _commit(connection: Connection, deadline: float) -> None:
     with trio.CancelScope(deadline=max(deadline, trio.current_time() + COMMIT_GRACE), shield=True):
         doubt = await _commit_doubt(connection)
     if doubt is not None:
-        connection.close()
         raise _CommitLost from doubt
 
 

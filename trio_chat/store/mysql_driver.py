@@ -89,11 +89,10 @@ class Connection:
         self = cls(await handshake(options), autocommit=autocommit)
         try:
             await self._set_up(autocommit=autocommit, lock_wait=lock_wait)
-        except (ServerError, ConnectionLost) as error:
+        except BaseException as error:
             self.close()
-            raise ConnectFailed(str(error), getattr(error, "errno", 0)) from error
-        except BaseException:
-            self.close()
+            if isinstance(error, (ServerError, ConnectionLost)):
+                raise ConnectFailed(str(error), getattr(error, "errno", 0)) from error
             raise
         return self
 
