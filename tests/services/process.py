@@ -165,8 +165,13 @@ class ServiceProcess:
             self.process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: sockets stay open, connections are accepted by the kernel, nothing answers."""
+        """SIGSTOP: sockets stay open, connections are accepted by the kernel, nothing answers.
+
+        Returns once the program stands still: it may have threads that run for a moment after the signal.
+        """
         self._signal(signal.SIGSTOP)
+        if self.running:
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """SIGCONT: undo `pause`."""

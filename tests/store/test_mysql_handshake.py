@@ -47,7 +47,8 @@ async def logs_in(options: MySQLOptions) -> None:
 async def fast(server: FakeServer) -> None:
     """The server remembers the password's hash."""
     await server.greet()
-    await server.receive()
+    # A server that is sent a proof at once does not ask for one, and that way the driver gets wrong.
+    assert b"caching_sha2_password" not in await server.receive()
     assert knows_password(await server.switch(b"caching_sha2_password"), PASSWORD.encode())
     await server.send(b"\1\3", OK)
 

@@ -89,17 +89,18 @@ class Connection:
         self = cls(await handshake(options), autocommit=autocommit)
         try:
             await self._set_up(autocommit=autocommit, lock_wait=lock_wait)
-        except BaseException as error:
+        except BaseException:
             self.close()
-            if isinstance(error, (ServerError, ConnectionLost)):
-                raise ConnectFailed(str(error), getattr(error, "errno", 0)) from error
             raise
         return self
 
     async def _set_up(self, *, autocommit: bool, lock_wait: float) -> None:
-        ((self._largest,),) = (await self._ask(b"SELECT @@max_allowed_packet")).rows
-        await self._ask(_ISOLATION.encode())
-        await self._ask(_SESSION.format(wait=max(1, int(lock_wait)), autocommit=autocommit).encode())
+        try:
+            ((self._largest,),) = (await self._ask(b"SELECT @@max_allowed_packet")).rows
+            await self._ask(_ISOLATION.encode())
+            await self._ask(_SESSION.format(wait=max(1, int(lock_wait)), autocommit=autocommit).encode())
+        except (ServerError, ConnectionLost) as error:
+            raise ConnectFailed(str(error), getattr(error, "errno", 0)) from error
         if self._status & NO_BACKSLASH_ESCAPES:
             raise ConnectFailed("the server does not let us set the SQL mode")
         self._state = _State.READY
