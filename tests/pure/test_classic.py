@@ -242,7 +242,7 @@ def test_a_character_is_never_torn(character: str) -> None:
     assert {len(frame["msg"]) for frame in frames[:-1]} == {len(frames[0]["msg"])}
 
 
-@pytest.mark.parametrize("time", ["t" * 2000, "t" * 950, "\U0001f600" * 300, "\x01" * 200], ids=lambda time: len(time))
+@pytest.mark.parametrize("time", ["t" * 2000, "t" * 950, "\U0001f600" * 300, "\x01" * 200], ids=len)
 def test_a_time_that_leaves_no_room_is_cut_and_the_text_stays(time: str) -> None:
     frames = check_parts(direct(1, "some text that is longer than what is left " * 3, time=time))
     assert {frame["time"] for frame in frames} == {time[:19]}

@@ -61,6 +61,7 @@ VALID = {
     "2 TCP4 too short": (version_2(PROXY, TCP4, b"\x01\x02\x03"), None),
     "2 longest": (version_2(PROXY, TCP4, inet("192.0.2.1", 1), b"\0" * (65535 - 12)), "192.0.2.1:1"),
 }
+
 INVALID = {
     "chat": b'{"msgid":20}\n',
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

@@ -184,6 +184,21 @@ async def test_a_killed_connection_is_lost(options: MySQLOptions, mariadb: Maria
         assert not connection.ready
 
 
+@pytest.mark.parametrize("errno", [1053, 1927, 4031], ids=["shutdown", "killed", "idle for too long"])
+async def test_an_error_that_is_a_good_bye_closes_it(options: MySQLOptions, mariadb: MariaDB, errno: int) -> None:
+    async def to_client(line: Line, data: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        good_bye = b"\xff" + errno.to_bytes(2, "little") + b"#08S01bye"
+        return len(good_bye).to_bytes(3, "little") + b"\1" + good_bye if line.from_client.endswith(b"bye") else data
+
+    async with open_proxy(mariadb.port) as proxy:
+        proxy.to_client = to_client
+        async with opened(attrs.evolve(options, port=proxy.port)) as connection:
+            with pytest.raises(ConnectionLost, match="bye"):
+                await connection.execute("DO 1 -- bye")
+            assert not connection.ready
+
+
 async def test_bytes_that_nobody_asked_for_are_noticed(options: MySQLOptions, mariadb: MariaDB) -> None:
     async with open_proxy(mariadb.port) as proxy:
         through = attrs.evolve(options, port=proxy.port)

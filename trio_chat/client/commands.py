@@ -49,9 +49,7 @@ class Console:
     where nobody can be asked.
     """
 
-    def __init__(
-        self, chat: Chat, show: Callable[[str], None], ask_password: Callable[[], Awaitable[str]]
-    ) -> None:
+    def __init__(self, chat: Chat, show: Callable[[str], None], ask_password: Callable[[], Awaitable[str]]) -> None:
         self.chat = chat
         self.show = show
         self.ask_password = ask_password

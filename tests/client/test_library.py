@@ -1,0 +1,131 @@
+"""The client library in programs on asyncio and on Trio, against a server that is killed under it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from tests.client.conftest import Live
+from trio_chat.client import Chat, Message, NotReachable, Options, connect
+from trio_chat.errors import BadCredentials, NameTaken, NoSuchUser, NotAMember
+
+Main = Callable[[Live], Awaitable[None]]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def run(request: pytest.FixtureRequest, live: Live) -> Callable[[Main], None]:
+    def run_main(main: Main) -> None:
+        async def limited() -> None:
+            with anyio.fail_after(40):
+                await main(live)
+
+        anyio.run(limited, backend=request.param)
+
+    return run_main
+
+
+async def take(chat: Chat, count: int) -> list[Message]:
+    taken = []
+    async for message in chat.messages():
+        taken.append(message)
+        if len(taken) == count:
+            chat.received(message)
+            break
+    return taken
+
+
+def test_a_conversation(run: Callable[[Main], None]) -> None:
+    async def main(live: Live) -> None:
+        async with connect(live.address) as alice, connect(live.address) as bob:
+            a, b = await alice.register("alice", "pw"), await bob.register("bob", "pw")
+            with pytest.raises(NameTaken):
+                await bob.register("bob", "pw")
+            with pytest.raises(BadCredentials):
+                await alice.login("alice", "wrong")
+            assert (await alice.login("alice", "pw")).id == a
+            assert (await bob.login(b, "pw")).name == "bob"
+            friend = await alice.add_friend(b)
+            assert friend.online
+            sent = await alice.send(friend, "hello", key="k")
+            assert await alice.send(b, "hello", key="k") == sent
+            [message] = await take(bob, 1)
+            assert (message.text, message.sender, message.name, message.seq) == ("hello", a, "alice", 1)
+            assert not message.mine
+            await bob.read(message)
+            group = await alice.create_group("g", "d")
+            with pytest.raises(NotAMember):
+                await bob.send(f"g:{group.id}", "x")
+            await bob.join_group(group.id)
+            await bob.send(f"g:{group.id}", "from bob")
+            assert [m.text for m in await take(alice, 1)] == ["from bob"]
+            page = await alice.history(message.conv)
+            assert [(m.text, m.mine) for m in page.messages] == [("hello", True)]
+            with pytest.raises(NoSuchUser):
+                await alice.send(4711, "x")
+            assert await alice.ping() < 5
+            token = bob.token
+            assert token
+        async with connect(live.address) as bob:
+            assert (await bob.login(token=token)).id == b
+
+    run(main)
+
+
+def test_nobody_there(run: Callable[[Main], None]) -> None:
+    async def main(live: Live) -> None:
+        live.kill()
+        with pytest.raises(NotReachable, match="no chat server could be reached"):
+            async with connect(live.address):
+                pass
+
+    run(main)
+
+
+def test_killed_servers_cost_no_message_and_double_none(run: Callable[[Main], None]) -> None:
+    """The server is killed again and again while two people write to each other as fast as they can."""
+    count = 300
+    options = Options(reconnect_first=0.05, reconnect_limit=0.3, retry_first=0.05)
+
+    async def main(live: Live) -> None:
+        async with connect(live.address, options=options) as alice, connect(live.address, options=options) as bob:
+            await alice.register("alice", "pw")
+            b = await bob.register("bob", "pw")
+            a = (await alice.login("alice", "pw")).id
+            await bob.login("bob", "pw")
+            seqs: list[int] = []
+            got: dict[str, list[tuple[int, str]]] = {"alice": [], "bob": []}
+
+            async def write(chat: Chat, to: int) -> None:
+                for i in range(count):
+                    seqs.append((await chat.send(to, f"{to} {i}")).seq)
+                    if i % 20 == 0:
+                        await anyio.sleep(0.02)
+
+            async def read(chat: Chat, name: str) -> None:
+                got[name] = [(m.seq, m.text) for m in await take(chat, count)]
+
+            async def kill() -> None:
+                for _ in range(3):
+                    await anyio.sleep(0.4)
+                    live.kill()
+                    await anyio.to_thread.run_sync(live.start)
+
+            async with anyio.create_task_group() as tasks:
+                for function in (
+                    functools.partial(write, alice, b),
+                    functools.partial(write, bob, a),
+                    functools.partial(read, alice, "alice"),
+                    functools.partial(read, bob, "bob"),
+                    kill,
+                ):
+                    tasks.start_soon(function)
+            assert sorted(seqs) == list(range(1, 2 * count + 1))
+            assert [text for _, text in got["bob"]] == [f"{b} {i}" for i in range(count)]
+            assert [text for _, text in got["alice"]] == [f"{a} {i}" for i in range(count)]
+            assert sorted(seq for name in got for seq, _ in got[name]) == list(range(1, 2 * count + 1))
+
+    run(main)
