@@ -104,6 +104,11 @@ class Router:
         self._loading: Counter[int] = Counter()
         self._unheard: dict[str, int] = {}
 
+    @property
+    def bus_up(self) -> bool:
+        """Whether hints from the other nodes come at present; without them the log is looked at, within seconds."""
+        return self._bus.up
+
     # -- who is here --------------------------------------------------------------------------------------------------
 
     @contextmanager

@@ -27,7 +27,7 @@ from trio_chat.bus.local import LocalBus
 from trio_chat.bus.redis import RedisBus
 from trio_chat.config import Address, Settings, default_database
 from trio_chat.connection import Connection
-from trio_chat.errors import ShuttingDown, Unavailable
+from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.node import Node
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
@@ -133,13 +133,13 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
             node = _build(settings, name, database, bus)
             server = Server(node, addresses, _describe(url))
             async with trio.open_nursery() as parts:
-                await parts.start(node.router.run)
-                await parts.start(bus.run, node.router)
-                await parts.start(node.receipts.run)
-                await parts.start(node.writer.run)
-                await node.presence.start()
-                await parts.start(node.presence.run)
                 try:
+                    await parts.start(node.router.run)
+                    await parts.start(bus.run, node.router)
+                    await parts.start(node.receipts.run)
+                    await parts.start(node.writer.run)
+                    await node.presence.start()
+                    await parts.start(node.presence.run)
                     async with trio.open_nursery() as serving:
                         await serving.start(partial(server.serve, listeners))
                         log.info("ready", node=name, listening=[str(address) for address in addresses])
@@ -151,6 +151,10 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
                         if failure is None and not node.draining:
                             await server.drain()
                         serving.cancel_scope.cancel()
+                except StartupError as error:
+                    failure = error
+                except Unavailable:
+                    failure = StartupError(f"the database {server.database} does not answer")
                 finally:
                     with trio.move_on_after(_LAST_WORDS, shield=True):
                         try:

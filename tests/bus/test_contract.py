@@ -181,7 +181,7 @@ async def test_a_receiver_that_fails_is_told_of_a_gap_and_the_bus_goes_on(
 
 async def test_cancelling_leaves_nothing_behind_within_100_ms(make_bus: MakeBus) -> None:
     bus, other = make_bus(), make_bus()
-    before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
+    before = _descriptors()
     async with trio.open_nursery() as nursery:
         await start(nursery, bus, "a")
         await start(nursery, other, "a")
@@ -190,7 +190,7 @@ async def test_cancelling_leaves_nothing_behind_within_100_ms(make_bus: MakeBus)
         nursery.cancel_scope.cancel()
     assert time.perf_counter() - started < 0.1
     assert not bus.up
-    assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+    assert _descriptors() == before
     # Trio keeps idle threads for later; one that is still ours would have our name.
     assert not [thread for thread in threading.enumerate() if "redis" in thread.name]
     with trio.fail_after(1):
@@ -263,3 +263,7 @@ async def test_a_local_bus_that_left_the_hub_gets_nothing(nursery: trio.Nursery)
     sender.publish(numbered("a", 10))
     await trio.testing.wait_all_tasks_blocked()
     assert collector.events == []
+
+
+def _descriptors() -> list[str]:
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())

@@ -168,7 +168,7 @@ async def test_cut_subscribers_come_back_with_all_their_channels(redis: Redis, n
             await down(reader)
             await up_again(reader)
             await got.wait_gaps(round_number)
-            assert client.execute_command("PUBSUB", "NUMSUB", "trio-chat:0:user:19999")[1] == 1
+            assert client.pubsub_numsub("trio-chat:0:user:19999") == [(b"trio-chat:0:user:19999", 1)]
     # The sender's own end was cut too, so it may have missed what others published, and the reader did not lose more.
     got.clear()
     events = [(channel, b"1") for channel in channels]
@@ -197,7 +197,7 @@ async def test_a_publisher_that_lost_events_makes_the_other_nodes_look(redis: Re
     sent = await start(nursery, sender)
     got = await start(nursery, reader, "a")
     with redis.client() as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        client.client_kill_filter(_type="normal", skipme=True)
     await down(sender)
     assert reader._subscriber.up
     sender.publish(numbered(1))

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
-from tests.services.process import ServiceError, ServiceProcess, find_program, free_port
+from tests.services.certificates import Authority
+from tests.services.process import ServiceProcess, find_program, free_port
 
-__all__ = ["Certificates", "Redis"]
-
-
-class Certificates:
-    """An authority and a certificate for 127.0.0.1 and localhost, made by openssl in `directory`."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.authority = directory / "ca.pem"
-        self.certificate = directory / "server.pem"
-        self.key = directory / "server.key"
-        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        self._openssl(
-            "req", "-x509", *key, "-subj", "/CN=test authority", "-keyout", directory / "ca.key", "-out", self.authority
-        )
-        self._openssl(
-            *("req", "-x509", *key, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-            *("-CA", self.authority, "-CAkey", directory / "ca.key", "-keyout", self.key, "-out", self.certificate),
-        )
-
-    @staticmethod
-    def _openssl(*arguments: str | Path) -> None:
-        done = subprocess.run(
-            [find_program("openssl"), *arguments], capture_output=True, text=True, timeout=20, check=False
-        )
-        if done.returncode:
-            raise ServiceError(f"openssl failed: {done.stderr}")
+__all__ = ["Redis"]
 
 
 class Redis(ServiceProcess):
-    """A Redis server in `directory` on 127.0.0.1:`port`; its `url` has the password.
+    """A Redis server in `directory` on 127.0.0.1:`port`; its `url` has the password, percent-encoded.
 
-    With `certificates` it speaks TLS only. For faults: `pause` and `resume`, `kill` and `start`, `restart`, and `client`
-    for everything that Redis can do to itself.
+    With an `authority` it speaks TLS only, with a certificate of it. For faults: `pause` and `resume`, `kill` and
+    `start`, `restart`, and `client` for everything that Redis can do to itself.
     """
 
     def __init__(
@@ -53,12 +27,13 @@ class Redis(ServiceProcess):
         directory: Path,
         *,
         password: str = "",
-        certificates: Certificates | None = None,
+        authority: Authority | None = None,
         port: int | None = None,
     ) -> None:
         self.port = port or free_port()
         self.password = password
-        self.certificates = certificates
+        self.authority = authority
+        self._certificate = authority.issue("redis", "DNS:localhost", "IP:127.0.0.1") if authority else None
         self._config = directory / "redis.conf"
         super().__init__(
             "redis", [find_program("redis-server"), self._config], directory=directory, ready=self._answers
@@ -66,10 +41,10 @@ class Redis(ServiceProcess):
 
     @property
     def url(self) -> str:
-        user = f":{self.password}@" if self.password else ""
-        if self.certificates is None:
+        user = f":{quote(self.password, safe='')}@" if self.password else ""
+        if self.authority is None:
             return f"redis://{user}127.0.0.1:{self.port}/0"
-        return f"rediss://{user}127.0.0.1:{self.port}/0?ssl_ca_certs={self.certificates.authority}"
+        return f"rediss://{user}127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority.certificate}"
 
     def launch(self) -> None:
         # In a file and not on the command line, which everybody on the machine can read.
@@ -77,15 +52,15 @@ class Redis(ServiceProcess):
         lines = ["bind 127.0.0.1", f'dir "{self.directory}"', 'save ""', "appendonly no", "maxclients 1000"]
         if self.password:
             lines.append(f'requirepass "{self.password}"')
-        if self.certificates is None:
+        if self.authority is None or self._certificate is None:
             lines.append(f"port {self.port}")
         else:
             lines += [
                 "port 0",
                 f"tls-port {self.port}",
-                f'tls-cert-file "{self.certificates.certificate}"',
-                f'tls-key-file "{self.certificates.key}"',
-                f'tls-ca-cert-file "{self.certificates.authority}"',
+                f'tls-cert-file "{self._certificate.certificate}"',
+                f'tls-key-file "{self._certificate.key}"',
+                f'tls-ca-cert-file "{self.authority.certificate}"',
                 "tls-auth-clients no",
             ]
         self._config.write_text("\n".join(lines) + "\n")

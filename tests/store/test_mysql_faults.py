@@ -14,7 +14,7 @@ from tests.services.mariadb import MariaDB
 from tests.store.faults import CancelledAt, Line, Proxy, becomes_true, open_descriptors, open_proxy
 from tests.store.transactions import ids, insert, statements
 from trio_chat.errors import Unavailable
-from trio_chat.store.contract import OutcomeUnknown, Steps
+from trio_chat.store.contract import OutcomeUnknown, Result, Steps
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.mysql_pool import PoolStatistics
 
@@ -87,8 +87,9 @@ async def test_a_commit_that_did_not_arrive_is_unknown(database: MySQL, far: MyS
 
 async def test_a_commit_whose_answer_is_lost_is_unknown(database: MySQL, far: MySQL, proxy: Proxy) -> None:
     proxy.to_client = cut_after(b"COMMIT")
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(OutcomeUnknown) as caught:
         await far.run(insert(1))
+    assert caught.value.value == [Result(changed=1)]
     assert await ids(database) == [1]
     assert far.statistics()["run"] == EMPTY
 

@@ -42,7 +42,7 @@ class RedisStatistics:
 
 
 class RedisBus:
-    """Publish/subscribe through the Redis at `url`, `redis://[user:password@]host[:port][/db]` or `rediss://…` for TLS.
+    """Publish/subscribe through the Redis at `url`, `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
 
     `prefix` and the URL's database keep deployments apart that share one Redis; all nodes of one deployment have the
     same. One's own events come back when one subscribes to their channel. An event that is under way at the moment of an

@@ -153,7 +153,7 @@ _CONTENTS: dict[type[Step], tuple[str, ...]] = {Send: ("frame", "frames", "raw",
 
 @attrs.frozen
 class Scenario:
-    """What a file holds. `file` is what it is called in reports, `lines` where each step stands (0: not known)."""
+    """What a file holds. `file` is what it is called in reports, `lines` where each step stands (empty: not known)."""
 
     about: str
     steps: list[Step]
@@ -168,26 +168,39 @@ class _File:
 
 
 def load(path: Path) -> Scenario:
-    """Read a scenario file. Raises `ScenarioError`."""
+    """Read a scenario file. Raises `ScenarioError`, with a line for each thing that is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
-        read = _CONVERTER.structure(tomllib.loads(text), _File)
+        table = tomllib.loads(text)
     except OSError as error:
         raise ScenarioError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: {error}") from None
+    lines = _step_lines(text, table.get("steps"))
+    try:
+        read = _CONVERTER.structure(table, _File)
     except cattrs.BaseValidationError as error:
-        raise ScenarioError(
-            "\n".join(f"{path}: {line}" for line in cattrs.transform_error(error, format_exception=_say))
-        ) from None
-    return Scenario(read.about, read.steps, str(path), _step_lines(text, len(read.steps)))
+        wrong = cattrs.transform_error(error, path="", format_exception=_say)
+        raise ScenarioError("\n".join(f"{path}: {_place(line, lines)}" for line in wrong)) from None
+    return Scenario(read.about, read.steps, str(path), lines)
 
 
-def _step_lines(text: str, steps: int) -> list[int]:
-    """The line of each step, where each begins on one of its own: `[[steps]]`, or an indented brace."""
+def _place(message: str, lines: list[int]) -> str:
+    """Turn the path that cattrs puts behind a message into a place in the file before it."""
+    text, _, path = message.rpartition(" @ ")
+    found = re.match(r"\.?steps\[(\d+)\]\.?(.*)", path)
+    if found is None:
+        return f"{path.lstrip('.')}: {text}" if path else text
+    number, key = int(found[1]), found[2]
+    line = f" (line {lines[number]})" if number < len(lines) and lines[number] else ""
+    return f"step {number + 1}{line}{f', key {key}' if key else ''}: {text}"
+
+
+def _step_lines(text: str, steps: object) -> list[int]:
+    """The line of each step, where each begins on one of its own: `[[steps]]`, or an indented brace. Else nothing."""
     begin = re.compile(r"\[\[\s*steps\s*\]\]|[ \t]+\{")
     lines = [number for number, line in enumerate(text.splitlines(), 1) if begin.match(line)]
-    return lines if len(lines) == steps else [0] * steps
+    return lines if _is_list(steps) and len(lines) == len(steps) else []
 
 
 def _say(error: BaseException, kind: type | None) -> str:
@@ -230,11 +243,15 @@ def _strict_list(kind: Any, converter: Converter) -> Any:
 
     def structure(value: Any, asked: Any) -> Any:
         # Otherwise a string would be taken for a list of its characters.
-        if not isinstance(value, list):
+        if not _is_list(value):
             raise TypeError(f"{value!r} is not a list")
         return inner(value, asked)
 
     return structure
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _is_table(value: Any) -> TypeGuard[dict[str, Any]]:

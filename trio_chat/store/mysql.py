@@ -66,10 +66,10 @@ class MySQL:
 
     def __init__(self, options: MySQLOptions) -> None:
         self.options = options
-        self._writers = Pool(
-            options, autocommit=False
-        )  # the first statement begins a transaction: no BEGIN to wait for
-        self._readers = Pool(options, autocommit=True)  # so that a read never holds a table's metadata lock
+        # With autocommit off the first statement begins a transaction: there is no BEGIN to wait for. With it on a read
+        # never holds a table's metadata lock.
+        self._writers = Pool(options, autocommit=False)
+        self._readers = Pool(options, autocommit=True)
         self._dialect: Dialect | None = None
 
     @classmethod
