@@ -215,9 +215,9 @@ static void take_delivery(struct connection *receiver, const char *frame, size_t
     struct link *link = receiver->link;
     uint64_t wanted = receiver->received + 1;
     const char *key = FIELD(frame, size, "key");
-    /* The key is the sender's prefix, fixed in length, and the message's number. */
-    size_t prefix = link->frame_size ? strlen("0000-") : 0;
-    uint64_t number = key + prefix + 1 < frame + size ? number_at(key + 1 + prefix) : 0;
+    /* "0017-0000000001": the link and the message's number. */
+    const char *digits = key + strlen("\"0017-");
+    uint64_t number = digits < frame + size ? number_at(digits) : 0;
     if (number != wanted || wanted > link->sent || number_at(FIELD(frame, size, "seq")) != wanted)
         fail("message %llu of %s was to come, but: %.*s", (unsigned long long)wanted, link->conv, (int)size, frame);
     if (!memmem(frame, size, link->quoted, link->quoted_size))

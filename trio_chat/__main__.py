@@ -137,7 +137,8 @@ def _announce(settings: Settings, addresses: list[str], database: str) -> None:
     for address in addresses:
         print(f"  listening on {address}")
     print(f"  data in      {database}")
-    print(f"  chat with    {Path(sys.executable).name} -m trio_chat client {addresses[0]}", flush=True)
+    program = sys.argv[0] if Path(sys.argv[0]).name == "trio-chat" else f"{sys.executable} -m trio_chat"
+    print(f"  chat with    {program} client {addresses[0]}", flush=True)
 
 
 if __name__ == "__main__":

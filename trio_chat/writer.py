@@ -28,6 +28,9 @@ __all__ = ["Submission", "Writer"]
 
 log = structlog.get_logger(__name__)
 
+#: Text in one transaction, in characters: however many bytes they become, MySQL takes the statement (16 MB).
+_BATCH_CHARACTERS = 1_000_000
+
 
 @attrs.define(eq=False)
 class Submission:
@@ -85,7 +88,7 @@ class Writer:
                 self._idle.set()
                 await self._submitted.wait()
             self._submitted = trio.Event()
-            batch = list(islice(self._queue, self._batch))
+            batch = self._next_batch()
             router = self._router
             router.committing = {(item.draft.conv, item.draft.sender) for item in batch}
             router.committed = trio.Event()
@@ -114,6 +117,17 @@ class Writer:
             else:
                 self._report(batch, stored)
             router.flush()
+
+    def _next_batch(self) -> list[Submission]:
+        """What waits, up to the bounds of one transaction; it stays in the queue until it is answered."""
+        batch: list[Submission] = []
+        size = 0
+        for item in islice(self._queue, self._batch):
+            size += len(item.draft.msg)
+            if size > _BATCH_CHARACTERS and batch:
+                break
+            batch.append(item)
+        return batch
 
     def _report(self, batch: list[Submission], stored: list[Stored]) -> None:
         router = self._router

@@ -20,9 +20,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def redis_tls() -> Iterator[Redis]:
-    with tempfile.TemporaryDirectory(prefix="redis-") as directory:
-        with Redis(Path(directory), authority=Authority(Path(directory)), password="geheim?#/%") as server:
-            yield server
+    with (
+        tempfile.TemporaryDirectory(prefix="redis-") as directory,
+        Redis(Path(directory), authority=Authority(Path(directory)), password="geheim?#/%") as server,
+    ):
+        yield server
 
 
 async def test_events_flow_both_ways_and_survive_a_cut(redis_tls: Redis, nursery: trio.Nursery) -> None:

@@ -442,3 +442,12 @@ async def test_a_break_is_no_loss(address: Address, server: Server) -> None:
             assert [m["seq"] for m in await b.messages(1)] == [1]
     assert isinstance(a, Wire)
     assert dict(server.node.router.statistics())["accounts"] <= 2
+
+
+async def test_large_texts_in_one_burst(address: Address) -> None:
+    bob = await register(address, "bob")
+    count = 150
+    async with log_in(address, "bob") as wire:
+        for _ in range(count):
+            await wire.send(Kind.DIRECT, toid=bob, msg="'" * 16_000)
+        assert [(await wire.receive(Kind.REPLY))["seq"] for _ in range(count)] == list(range(1, count + 1))

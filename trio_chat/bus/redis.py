@@ -42,12 +42,15 @@ class RedisStatistics:
 
 
 class RedisBus:
-    """Publish/subscribe through the Redis at `url`, `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
+    """Publish/subscribe through the Redis at `url`: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS.
 
     `prefix` and the URL's database keep deployments apart that share one Redis; all nodes of one deployment have the
-    same. One's own events come back when one subscribes to their channel. An event that is under way at the moment of an
-    `unsubscribe` may still come. Raises `StartupError` for a wrong URL; a Redis that cannot be reached is no error, now
-    or later: the bus is down, says so in the log once per cause, and comes back by itself.
+    same. A Redis user for it alone needs `+@connection +@pubsub` and the channels `trio-chat:*`. One's own events come
+    back when one subscribes to their channel. An event that is under way at the moment of an `unsubscribe` may still
+    come.
+
+    Raises `StartupError` for a wrong URL. A Redis that cannot be reached is no error, now or later: the bus is down, says
+    so in the log once per cause, and comes back by itself.
     """
 
     def __init__(self, url: str, *, prefix: str = "trio-chat", limits: RedisLimits | None = None) -> None:

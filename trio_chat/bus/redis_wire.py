@@ -26,8 +26,8 @@ class Answers:
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader(notEnoughData=INCOMPLETE)
-        #: The next answer, or `INCOMPLETE`. Raises `hiredis.ProtocolError`. Not a list of them: an answer that is dropped
-        #: at once costs a third less than one that lives until the garbage collector looks at it.
+        #: The next answer, or `INCOMPLETE`. Raises `hiredis.ProtocolError`. Not a list of them: an answer that is
+        #: dropped at once costs a third less than one that lives until the garbage collector looks at it.
         self.next: Callable[[], Any] = self._reader.gets
 
     @property

@@ -271,6 +271,8 @@ def _bad_request(error: msgspec.ValidationError) -> BadRequest:
     found = _FIELD.search(reason)
     field = (found[1] or found[2]) if found else ""
     reason = reason.partition(" - at `")[0].replace("`", "")
+    if "matching regex" in reason:  # the one pattern there is
+        reason = "is not d:LOW:HIGH or g:GROUPID"
     return BadRequest(f"{field}: {reason}" if field else reason, field=field)
 
 

@@ -1,0 +1,100 @@
+"""The load generator as a process: compiled, given its plan and the logged-in sockets, and watched while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from bench.machine import CpuTimes
+from bench.workloads import TEXT, Sizes
+from tests.services.process import ServiceError
+
+__all__ = ["BenchmarkError", "Link", "Measured", "build_generator", "generate"]
+
+_SOURCE = Path(__file__).with_name("generator.c")
+
+
+class BenchmarkError(RuntimeError):
+    """The server did not do what it should: the figures would be worth nothing."""
+
+
+@attrs.frozen
+class Link:
+    """A conversation under load: one sends, the others receive. The sockets are logged in, and nothing waits in them."""
+
+    sender: socket.socket
+    msgid: int
+    target_field: str
+    target: int
+    conv: str
+    receivers: Sequence[socket.socket]
+
+
+@attrs.frozen
+class Measured:
+    """One run. Seconds and counts are those of the measured time, `sent` and `delivered` those of the whole run."""
+
+    seconds: float
+    acknowledged: int
+    deliveries: int
+    ack_ns: tuple[int, int, int]
+    delivery_ns: tuple[int, int, int]
+    cpu: Mapping[str, float]
+    sent: int
+    delivered: int
+
+
+def build_generator(directory: Path) -> Path:
+    """Compile it with the machine's C compiler. Raises `ServiceError` where there is none."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
+        raise ServiceError("the load generator needs a C compiler; on Debian: apt-get install gcc libc6-dev")
+    program = directory / "generator"
+    command = [*compiler.split(), "-O2", "-std=c11", "-o", str(program), str(_SOURCE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return program
+
+
+def generate(
+    program: Path,
+    links: Sequence[Link],
+    in_flight: int,
+    sizes: Sizes,
+    pids: Mapping[str, int],
+    progress: Callable[[int, int, int], None],
+) -> Measured:
+    """Run the load to its end; `pids` are the processes whose CPU time is of interest.
+
+    `progress` is told messages sent, acknowledged, and deliveries, four times a second. Raises `BenchmarkError` where
+    anything was lost, repeated, out of order or refused.
+    """
+    plan = [f"{in_flight} {sizes.warmup * 1000:.0f} {sizes.measured * 1000:.0f} {len(links)}"]
+    for link in links:
+        receivers = [str(receiver.fileno()) for receiver in link.receivers]
+        head = [link.sender.fileno(), link.msgid, link.target_field, link.target, link.conv, TEXT, len(receivers)]
+        plan.append(" ".join([*map(str, head), *receivers]))
+    sockets = [sock.fileno() for link in links for sock in (link.sender, *link.receivers)]
+    with subprocess.Popen(
+        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, pass_fds=sockets
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n".join(plan) + "\n")
+            process.stdin.close()
+            watched = {**pids, "generator": process.pid}
+            return _watch(process.stdout, watched, progress)
+        finally:
+            process.kill()
+
+
+def _watch(lines: Sequence[str] | object, pids: Mapping[str, int], progress: Callable[[int, int, int], None]) -> Measured:
+    raise NotImplementedError
