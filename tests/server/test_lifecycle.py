@@ -131,10 +131,11 @@ async def test_a_login_that_is_cancelled_anywhere_leaves_nothing(server: Server,
         await stream.send_all(b'{"msgid":1,"id":%d,"password":"secret"}\n' % alice)
         await trio.sleep(delay * 0.002)
         await trio.aclose_forcefully(stream)
-    async with log_in(address, alice, modern=False):
-        assert len(server.node.router.accounts) == 1
-    with trio.fail_after(5):
-        while server.node.connections or server.node.router.accounts:
-            await trio.sleep(0.01)
-    statistics = dict(server.node.router.statistics())
-    assert (statistics["accounts"], statistics["conversations"], statistics["holes"]) == (0, 0, 0)
+    for _ in range(2):
+        with trio.fail_after(20):
+            while server.node.connections or server.node.router.accounts:
+                await trio.sleep(0.01)
+        statistics = dict(server.node.router.statistics())
+        assert (statistics["accounts"], statistics["conversations"], statistics["holes"]) == (0, 0, 0)
+        async with log_in(address, alice, modern=False):
+            assert len(server.node.router.accounts) == 1
