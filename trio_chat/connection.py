@@ -372,7 +372,7 @@ class Connection:
         """Send what is queued as the kernel takes it, and for a paced client frame by frame."""
         stall = 2 * self.node.settings.heartbeat
         try:
-            while self._outbox:
+            while self._outbox and not self._ending:
                 terminator = self._splitter.terminator
                 if self.paced:
                     await trio.sleep_until(self._next_frame_at)

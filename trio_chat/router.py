@@ -426,7 +426,7 @@ class Router:
             body = payload[payload.find(b"\n") + 1 :]
             try:
                 self._take_hint(channel, body)
-            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError) as error:
+            except (msgspec.MsgspecError, LookupError, RecursionError, TypeError, ValueError) as error:
                 log.warning("bus event not understood", channel=channel, error=str(error))
         self.flush()
 

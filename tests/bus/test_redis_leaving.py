@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import pytest
+import structlog
 import trio
+import trio.testing
 
 from tests.bus.collector import Collector
 from tests.bus.redis_steps import cancelled_within, numbered, start
 from tests.services.process import free_port
 from tests.services.redis import Redis
-from trio_chat.bus.redis import RedisBus
+from trio_chat.bus.redis import RedisBus, RedisLimits
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +44,23 @@ async def test_leaving_in_a_handshake_that_nobody_answers(scheme: str) -> None:
                 connection, _ = mute.accept()
                 nursery.start_soon(_hold, connection)
                 await trio.lowlevel.wait_readable(connection)
+
+
+async def test_leaving_while_the_connection_is_being_made(logs: list[structlog.typing.EventDict]) -> None:
+    with contextlib.ExitStack() as stack:
+        # A listener whose queue is full answers no more: the kernel drops what asks for a connection.
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        url = f"redis://127.0.0.1:{full.getsockname()[1]}/0"
+        async with cancelled_within(0.1) as nursery:
+            await start(nursery, RedisBus(url, limits=RedisLimits(connect_seconds=0.2)), "a")
+            assert [entry["reason"] for entry in logs] == ["no answer in time"]
+        async with cancelled_within(0.1) as nursery:
+            nursery.start_soon(RedisBus(url).run, Collector())
+            await trio.testing.wait_all_tasks_blocked(0.05)
 
 
 async def test_leaving_between_two_attempts() -> None:

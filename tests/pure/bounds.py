@@ -6,6 +6,6 @@ from hypothesis import settings
 
 __all__ = ["BOUNDED", "BRIEF"]
 
-BOUNDED = settings(max_examples=150, deadline=None, derandomize=True)
+BOUNDED = settings(max_examples=100, deadline=None, derandomize=True)
 #: For examples that are large.
-BRIEF = settings(BOUNDED, max_examples=60)
+BRIEF = settings(BOUNDED, max_examples=50)

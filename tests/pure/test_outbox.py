@@ -95,7 +95,7 @@ class Sending(RuleBasedStateMachine):
 
 
 TestSending = Sending.TestCase
-TestSending.settings = settings(BOUNDED, max_examples=80, stateful_step_count=25)
+TestSending.settings = settings(BOUNDED, max_examples=60, stateful_step_count=20)
 
 
 @pytest.mark.parametrize("take", [Outbox.take, Outbox.take_frame], ids=["take", "take_frame"])

@@ -239,4 +239,4 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(BOUNDED, max_examples=80, stateful_step_count=25)
+TestWalk.settings = settings(BOUNDED, max_examples=60, stateful_step_count=20)

@@ -49,8 +49,8 @@ class RedisBus:
     back when one subscribes to their channel. An event that is under way at the moment of an `unsubscribe` may still
     come.
 
-    Raises `StartupError` for a wrong URL. A Redis that cannot be reached is no error, now or later: the bus is down, says
-    so in the log once per cause, and comes back by itself.
+    Raises `StartupError` for a wrong URL. A Redis that cannot be reached is no error, now or later: the bus is down,
+    says so in the log once per cause, and comes back by itself.
     """
 
     def __init__(self, url: str, *, prefix: str = "trio-chat", limits: RedisLimits | None = None) -> None:

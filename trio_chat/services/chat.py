@@ -195,7 +195,7 @@ class ChatService:
         try:
             parties = parse_conv(conv)
         except ValueError:
-            raise BadRequest("conv: the lower id comes first", field="conv") from None
+            raise BadRequest("conv: is not d:LOW:HIGH or g:GROUPID", field="conv") from None
         if parties.groupid is not None:
             await self.membership(account, parties.groupid)
         elif account.id not in (parties.users or ()):
