@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -38,7 +38,11 @@ class Link:
 
 @attrs.frozen
 class Measured:
-    """One run. Seconds and counts are those of the measured time, `sent` and `delivered` those of the whole run."""
+    """One run. Seconds and counts are those of the measured time, `sent` and `delivered` those of the whole run.
+
+    Latencies are median, 99th percentile and largest. `cpu` has the CPU seconds of each process, and as `other` those of
+    the rest of the machine; `cores_seconds` is what all cores together had to give.
+    """
 
     seconds: float
     acknowledged: int
@@ -46,6 +50,7 @@ class Measured:
     ack_ns: tuple[int, int, int]
     delivery_ns: tuple[int, int, int]
     cpu: Mapping[str, float]
+    cores_seconds: float
     sent: int
     delivered: int
 
@@ -96,5 +101,38 @@ def generate(
             process.kill()
 
 
-def _watch(lines: Sequence[str] | object, pids: Mapping[str, int], progress: Callable[[int, int, int], None]) -> Measured:
-    raise NotImplementedError
+def _watch(lines: Iterable[str], pids: Mapping[str, int], progress: Callable[[int, int, int], None]) -> Measured:
+    before = after = CpuTimes.now({})
+    window = (0, 0, 0)
+    latency: dict[str, tuple[int, int, int]] = {}
+    for line in lines:
+        match line.split():
+            case ["progress", sent, acknowledged, delivered]:
+                progress(int(sent), int(acknowledged), int(delivered))
+            case ["begin"]:
+                before = CpuTimes.now(pids)
+            case ["end", *numbers]:
+                after = CpuTimes.now(pids)
+                window = _three(numbers)
+            case ["latency", what, *numbers]:
+                latency[what] = _three(numbers)
+            case ["done", sent, _, delivered]:
+                return Measured(
+                    seconds=window[0] / 1e9,
+                    acknowledged=window[1],
+                    deliveries=window[2],
+                    ack_ns=latency["ack"],
+                    delivery_ns=latency["delivery"],
+                    cpu=after.since(before),
+                    cores_seconds=(after.at - before.at) * (os.cpu_count() or 1),
+                    sent=int(sent),
+                    delivered=int(delivered),
+                )
+            case _:
+                raise BenchmarkError(line.strip().removeprefix("error "))
+    raise BenchmarkError("the load generator ended without a result")
+
+
+def _three(numbers: Sequence[str]) -> tuple[int, int, int]:
+    first, second, third = map(int, numbers)
+    return first, second, third

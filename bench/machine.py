@@ -75,7 +75,7 @@ def versions(*, with_services: bool) -> dict[str, str]:
     found |= {package: version(package) for package in _PACKAGES}
     found["SQLite"] = sqlite3.sqlite_version
     if with_services:
-        # "mariadbd  Ver 10.11.6-MariaDB-… for …", "Redis server v=7.0.15 sha=…"
+        # They say: mariadbd  Ver 10.11.6-MariaDB-1 for debian, and: Redis server v=7.0.15 sha=0.
         found["MariaDB"] = _program_version("mariadbd", "mysqld").partition("Ver ")[2].split("-")[0]
         found["Redis"] = _program_version("redis-server").partition("v=")[2].split(" ")[0]
     return found

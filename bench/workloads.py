@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["SIZES", "TEXT", "Sizes", "Workload", "workloads"]
+__all__ = ["FULL", "QUICK", "TEXT", "Sizes", "Workload", "workloads"]
 
 #: The text of every message: 64 bytes, without blanks (the generator's plan is made of words).
-TEXT = "The_quick_brown_fox_jumps_over_the_lazy_dog,_again_and_again:_64"
+TEXT = "The_quick_brown_fox_jumps_over_the_lazy_dog,_again_and_again_..."
 
 
 @attrs.frozen
@@ -20,7 +20,7 @@ class Sizes:
     measured: float
 
 
-SIZES = Sizes(pairs=50, members=100, warmup=1.0, measured=5.0)
+FULL = Sizes(pairs=50, members=100, warmup=1.0, measured=5.0)
 QUICK = Sizes(pairs=5, members=10, warmup=0.1, measured=0.4)
 
 

@@ -151,14 +151,16 @@ class Router:
         account.connections.append(connection)
         for groupid in groupids:
             self._enter_group(account, groupid)
+        known = set()
         for cursor in cursors:
+            known.add(cursor.conv)
             self._listen(account, [connection], cursor)
+        # What began, or was joined on another of his connections, while the login was reading.
+        for conv in account.pending.keys() - known:
+            connection.lag[conv] = account.pending[conv]
         for conv, seq in self._unheard.items():
-            # A conversation that began while the login was reading.
-            if conv not in self._heads and self._is_party(conv, userid):
-                self._heads[conv] = 0
-                account.directs.add(conv)
-                self.heard(conv, seq)
+            if conv not in known and conv not in account.pending and self._is_party(conv, userid):
+                self._listen(account, [connection], Cursor(conv, 0, 0, seq))
         for friend in friends:
             self.watch(account, friend)
         return account
@@ -218,7 +220,7 @@ class Router:
         if cursor.received != head:
             for connection in connections:
                 connection.lag[conv] = cursor.received
-        if cursor.received < cursor.last_seq:
+        if cursor.received < max(cursor.last_seq, head):
             account.pending.setdefault(conv, cursor.received)
 
     def watch(self, account: LocalAccount, friend: StateChange) -> None:

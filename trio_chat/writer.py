@@ -64,6 +64,10 @@ class Writer:
     def full(self) -> bool:
         return len(self._queue) >= self._limit
 
+    @property
+    def idle(self) -> bool:
+        return not self._queue
+
     def submit(self, submission: Submission) -> None:
         """Queue a message. Never blocks; it is answered on its connection when it is durable, or when that failed."""
         self._queue.append(submission)

@@ -124,6 +124,11 @@ class Presence:
                 del self._entering[userid]
             self.left(userid)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the database has yet to be told of somebody who came or left."""
+        return bool(self._left or self._leaving or self._entering)
+
     def left(self, userid: int) -> None:
         """A connection of the user has ended: he is offline unless he has another. Never blocks."""
         if userid not in self._router.accounts:

@@ -1,0 +1,121 @@
+"""The databases that the contract is tested on: SQLite, MariaDB, and MariaDB as if it were MySQL 8."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tests.services.mariadb import MariaDB
+from trio_chat.store.accounts import Accounts
+from trio_chat.store.contract import Dialect
+from trio_chat.store.groups import Groups
+from trio_chat.store.log import MessageLog
+from trio_chat.store.mysql import MySQL
+from trio_chat.store.presence import PresenceTable
+from trio_chat.store.schema import migrate
+from trio_chat.store.sqlite import SQLite
+
+__all__ = ["TABLES", "MySQL8", "Store", "open_mysql"]
+
+TABLES = [
+    *("User", "Friend", "AllGroup", "GroupUser", "Conversation", "Message", "DeliveryCursor", "Token", "Node"),
+    "Presence",
+]
+KINDS = ["sqlite", "mariadb", "mysql8"]
+
+
+class MySQL8(MySQL):
+    """Sends the statements that MySQL gets, which has no INSERT … RETURNING."""
+
+    @property
+    def dialect(self) -> Dialect:
+        return attrs.evolve(super().dialect, name="mysql", returning=False)
+
+
+def open_mysql(kind: str, url: str) -> MySQL:
+    return (MySQL8 if kind == "mysql8" else MySQL).from_url(url, timeout=10, pool=4)
+
+
+@attrs.frozen
+class Store:
+    """Everything that a node asks a database for."""
+
+    database: SQLite | MySQL
+    accounts: Accounts
+    groups: Groups
+    log: MessageLog
+    presence: PresenceTable
+
+    @classmethod
+    def on(cls, database: SQLite | MySQL) -> Store:
+        return cls(database, Accounts(database), Groups(database), MessageLog(database), PresenceTable(database))
+
+    async def people(self, count: int) -> list[int]:
+        """New accounts."""
+        return [await self.accounts.register(f"user {next(_numbers)}", "hash") for _ in range(count)]
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def migrated(mariadb: MariaDB) -> Iterator[str]:
+    """The name of a database with our schema, for the tests of one file."""
+    name = f"contract_{next(_numbers)}"
+    mariadb.create_database(name)
+
+    async def make() -> None:
+        async with MySQL.from_url(mariadb.url(name), timeout=20).open() as database:
+            await migrate(database)
+
+    trio.run(make)
+    yield name
+    mariadb.drop_database(name)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture
+def emptied(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The path or the URL of a database with our schema and nothing in it."""
+    if kind == "sqlite":
+        return str(tmp_path / "chat.db")
+    mariadb: MariaDB = request.getfixturevalue("mariadb")
+    name: str = request.getfixturevalue("migrated")
+    mariadb.sql("; ".join(f"DELETE FROM {table}" for table in TABLES), name)
+    return mariadb.url(name)
+
+
+@pytest.fixture
+def bare(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The path or the URL of a database without a schema."""
+    if kind == "sqlite":
+        return str(tmp_path / "chat.db")
+    mariadb: MariaDB = request.getfixturevalue("mariadb")
+    return mariadb.url(request.getfixturevalue("mysql_database"))
+
+
+@pytest.fixture
+async def stores(kind: str, emptied: str) -> AsyncIterator[tuple[Store, Store]]:
+    """An empty database as two nodes see it. SQLite serves one node, so there both are the same."""
+    if kind == "sqlite":
+        async with SQLite.open(Path(emptied)) as sqlite:
+            await migrate(sqlite)
+            yield Store.on(sqlite), Store.on(sqlite)
+    else:
+        async with open_mysql(kind, emptied).open() as one, open_mysql(kind, emptied).open() as two:
+            yield Store.on(one), Store.on(two)
+
+
+@pytest.fixture
+def store(stores: tuple[Store, Store]) -> Store:
+    return stores[0]
