@@ -187,6 +187,7 @@ PROGRAMS = [
     (("redis-server",), ["redis-server"], "Redis"),
     (("openssl",), ["openssl"], "the openssl command"),
     (("nginx",), ["nginx", "libnginx-mod-stream"], "nginx with its stream module"),
+    (("cc", "gcc", "clang"), ["gcc", "libc6-dev"], "a C compiler, for the benchmark's load generator"),
 ]
 
 
