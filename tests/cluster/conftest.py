@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import itertools
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import pytest
 
 import trio_chat
 from tests.services.mariadb import MariaDB
-from tests.services.nginx_fixtures import StartNginx
-from tests.services.process import ServiceProcess, accepts, free_port
+from tests.services.nginx import Nginx
+from tests.services.node import ChatNode
 from tests.services.redis import Redis
 from trio_chat import Address, Server, Settings
+
+__all__ = ["Cluster", "cluster", "nodes", "run_cluster", "settings"]
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -35,33 +40,41 @@ async def nodes(settings: Settings) -> AsyncIterator[tuple[Server, Server]]:
         yield one, two
 
 
-class NodeProcess(ServiceProcess):
-    """A node as operators run it, behind a proxy that says who the client is where `proxied`."""
-
-    def __init__(self, directory: Path, name: str, settings: Settings, *, proxied: bool = False) -> None:
-        self.address = Address("127.0.0.1", free_port())
-        command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", str(self.address), "--node", name]
-        command += ["--database", settings.database, "--bus", settings.bus]
-        command += ["--lease", str(settings.lease), "--sweep", str(settings.sweep), "--log-format", "json"]
-        command += ["--proxy-protocol"] if proxied else []
-        super().__init__(name, command, directory=directory, ready=lambda: accepts(self.address.port))
-
-
 @attrs.frozen
 class Cluster:
-    nodes: list[NodeProcess]
-    address: Address  # nginx's
+    """Processes behind nginx with the shipped configuration; clients connect to `address`, which is nginx's."""
+
+    nodes: list[ChatNode]
+    nginx: Nginx
+
+    @property
+    def address(self) -> Address:
+        return Address(*self.nginx.address)
 
 
-@pytest.fixture
-def cluster(settings: Settings, tmp_path: Path, start_nginx: StartNginx) -> Iterator[Cluster]:
-    """Two processes behind nginx with the shipped configuration."""
+@contextlib.contextmanager
+def run_cluster(directory: Path, settings: Settings, *options: str) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
-        nodes = [NodeProcess(tmp_path, name, settings, proxied=True) for name in ("one", "two")]
+        nodes = [ChatNode(directory, name, settings, *options, proxied=True) for name in ("one", "two")]
         for node in nodes:
-            node.launch()  # both at once: they make the schema together
             stack.callback(node.stop)
+            node.launch()  # both at once: they make the schema together
         for node in nodes:
             node.wait_ready()
-        nginx = start_nginx([(node.address.host, node.address.port) for node in nodes])
-        yield Cluster(nodes, Address(*nginx.address))
+        nginx = stack.enter_context(Nginx(directory / "nginx", [node.address for node in nodes]))
+        yield Cluster(nodes, nginx)
+
+
+@pytest.fixture(scope="module")
+def cluster(mariadb: MariaDB, redis_server: Redis) -> Iterator[Cluster]:
+    """For the tests of one file that leave it as it is; others run one of their own."""
+    name = f"cluster_{next(_numbers)}"
+    mariadb.create_database(name)
+    # Another number than the other tests' nodes have: what those say on the bus is not for these.
+    shared = Settings(database=mariadb.url(name), bus=redis_server.url.removesuffix("/0") + "/1", lease=2.0, sweep=0.5)
+    with (
+        tempfile.TemporaryDirectory(prefix="cluster-") as directory,
+        run_cluster(Path(directory), shared, "--heartbeat", "2") as running,
+    ):
+        yield running
+    mariadb.drop_database(name)

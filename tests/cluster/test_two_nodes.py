@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import attrs
 import pytest
@@ -11,11 +12,21 @@ import trio
 import trio_chat
 from tests.services.redis import Redis
 from tests.wire import Wire, connect, log_in, register
-from trio_chat import Server, Settings
+from trio_chat import Address, Server, Settings
+from trio_chat.client.player import play
+from trio_chat.client.scenario import load
 from trio_chat.errors import StartupError
+from trio_chat.store.presence import NodeRecord, PresenceTable
 from trio_chat.wire.messages import Kind
 
 Nodes = tuple[Server, Server]
+
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", SCENARIOS, ids=lambda path: path.stem)
+async def test_scenario(nodes: Nodes, file: Path) -> None:
+    await play(load(file), [str(node.addresses[0]) for node in nodes])
 
 
 async def test_chat_across_nodes(nodes: Nodes) -> None:
@@ -131,7 +142,35 @@ async def test_the_local_bus_is_refused_beside_another_node(nodes: Nodes, settin
     with pytest.raises(StartupError, match="they would not hear each other"):
         async with trio_chat.open_server(attrs.evolve(settings, node="three", bus="local:")):
             pass
-    assert nodes
+    assert [record.name for record in await records(nodes[0])] == ["one", "two"]
+
+
+async def test_two_nodes_with_local_buses_are_refused(settings: Settings) -> None:
+    alone = attrs.evolve(settings, bus="local:", node="one", lease=1.0)
+    async with trio_chat.open_server(alone) as first:
+        alice = await register(first.addresses[0], "alice")
+        with pytest.raises(StartupError, match="the node one is running on this database"):
+            async with trio_chat.open_server(attrs.evolve(alone, node="two")):
+                pass
+        async with log_in(first.addresses[0], alice, modern=False):  # the first one goes on as if nothing had been
+            pass
+    async with trio_chat.open_server(attrs.evolve(alone, node="two")) as second, log_in(second.addresses[0], alice):
+        pass  # one after the other is fine
+
+
+async def records(server: Server) -> list[NodeRecord]:
+    """The nodes that the database knows."""
+    return await PresenceTable(server.node.messages.database).nodes()
+
+
+async def test_a_second_server_on_one_sqlite_file_is_refused(tmp_path: Path) -> None:
+    settings = Settings(tcp=(Address("127.0.0.1", 0),), database=f"sqlite:///{tmp_path / 'chat.db'}")
+    async with trio_chat.open_server(settings) as first:
+        with pytest.raises(StartupError, match=r"another server is using the database .*chat\.db") as caught:
+            async with trio_chat.open_server(settings):
+                pass
+        assert "\n" not in str(caught.value)
+        await register(first.addresses[0], "alice")
 
 
 async def test_many_nodes_start_on_an_empty_database(settings: Settings) -> None:
@@ -145,3 +184,93 @@ async def test_many_nodes_start_on_an_empty_database(settings: Settings) -> None
         for number in range(4):
             nursery.start_soon(start, number)
     assert len(set(started)) == 4
+
+
+async def test_classic_logins_at_once_on_both_nodes(nodes: Nodes) -> None:
+    """Of all of them one succeeds, again and again."""
+    one, two = (node.addresses[0] for node in nodes)
+    alice = await register(one, "alice")
+    for _ in range(4):
+        answers: list[int] = []
+        done = trio.Event()
+
+        async def log_in_at(address: Address, answers: list[int] = answers, done: trio.Event = done) -> None:
+            async with connect(address, modern=False) as wire:
+                await wire.send(Kind.LOGIN, id=alice, password="secret")
+                answers.append((await wire.receive(Kind.LOGIN_ACK))["errno"])
+                if len(answers) == 4:
+                    done.set()
+                await done.wait()
+
+        async with trio.open_nursery() as nursery:
+            for address in (one, two, one, two):
+                nursery.start_soon(log_in_at, address)
+        assert sorted(answers) == [0, 2, 2, 2]
+
+
+async def test_a_key_at_once_through_both_nodes(nodes: Nodes) -> None:
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(two, "bob")
+    answers: list[tuple[str, int]] = []
+
+    async def send(wire: Wire) -> None:
+        for number in range(50):
+            reply = await wire.ok(Kind.DIRECT, toid=bob, msg="m", key=str(number))
+            answers.append((str(number), reply["seq"]))
+
+    async with log_in(one, alice) as a, log_in(two, alice) as phone, log_in(two, bob) as b:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, a)
+            nursery.start_soon(send, phone)
+        assert len(answers) == 100
+        assert len(set(answers)) == 50
+        got = await b.messages(50)
+        assert [m["seq"] for m in got] == list(range(1, 51))
+        assert {(m["key"], m["seq"]) for m in got} == set(answers)
+        await b.quiet()
+
+
+async def test_going_on_at_a_third_node(nodes: Nodes, settings: Settings) -> None:
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(one, "bob")
+    conv = f"d:{alice}:{bob}"
+    async with log_in(one, alice) as a, trio_chat.open_server(attrs.evolve(settings, node="three")) as third:
+        seen: list[int] = []
+        token = ""
+        for address in (two, third.addresses[0], one):
+            async with connect(address) as b:
+                for _ in range(5):
+                    await a.ok(Kind.DIRECT, toid=bob, msg="away")
+                await b.send(Kind.LOGIN, **({"token": token} if token else {"id": bob, "password": "secret"}))
+                token = (await b.receive(Kind.LOGIN_ACK))["token"]
+                for _ in range(5):
+                    await a.ok(Kind.DIRECT, toid=bob, msg="here")
+                seen += [m["seq"] for m in await b.messages(10)]
+                await b.send(Kind.RECEIVED, conv=conv, seq=seen[-1])
+                await b.ok(Kind.CONVERSATIONS)
+        assert seen == list(range(1, 31))
+
+
+async def test_paging_through_a_log_that_grows(nodes: Nodes) -> None:
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(two, "bob")
+    conv = f"d:{alice}:{bob}"
+
+    async def write(wire: Wire, to: int) -> None:
+        for _ in range(100):
+            await wire.ok(Kind.DIRECT, toid=to, msg="m")
+
+    async with (
+        log_in(one, alice) as a,
+        log_in(two, bob) as b,
+        log_in(two, alice) as reader,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(write, a, bob)
+        nursery.start_soon(write, b, alice)
+        read: list[int] = []
+        with trio.fail_after(20):
+            while len(read) < 200:
+                page = await reader.ok(Kind.HISTORY, conv=conv, after=len(read), limit=7)
+                read += [m["seq"] for m in page["messages"]]
+                assert read == list(range(1, len(read) + 1))
