@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import trio
@@ -27,16 +27,13 @@ _BROKEN = (WireClosed, OSError, trio.BrokenResourceError, trio.TooSlowError)
 @asynccontextmanager
 async def attempt(address: Address, user: str) -> AsyncIterator[Wire]:
     """A connection that is logged in. Raises one of `_BROKEN` where there is none to be had."""
-    with trio.fail_after(15):
-        try:
-            context = log_in(address, user)
-            wire = await context.__aenter__()
-        except AssertionError as error:  # the login was refused, or nothing came in time
-            raise WireClosed from error
-    try:
+    async with AsyncExitStack() as stack:
+        with trio.fail_after(15):
+            try:
+                wire = await stack.enter_async_context(log_in(address, user))
+            except AssertionError as error:  # the login was refused, or nothing came in time
+                raise WireClosed from error
         yield wire
-    finally:
-        await context.__aexit__(None, None, None)
 
 
 class Sender:
