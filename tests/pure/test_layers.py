@@ -38,12 +38,14 @@ class Layer:
 WIRE = ("wire.*", "errors")
 STATEMENTS = ("store.contract", "store.steps", "store.log", "store.accounts", "store.groups", "store.presence")
 PURE = (*WIRE, *STATEMENTS, "session", "outbox", "transport.contract", "transport.proxy")
+CHECKER = tuple(f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker"))
 CORE = ("router", "writer", "backlog", "node", "commands", "connection")
 
 #: A module belongs to the first layer that names it.
 LAYERS = (
-    Layer("packages", ("wire", "store", "bus", "services", "transport")),
+    Layer("packages", ("wire", "store", "bus", "services", "transport", "verify")),
     Layer("pure", PURE, ours=PURE, libraries=("attrs", "cattrs", "msgspec")),
+    Layer("checker", CHECKER, ours=CHECKER, libraries=("attrs", "msgspec")),
     Layer("settings", ("config",), ours=("errors",), libraries=("attrs", "cattrs", "platformdirs")),
     Layer("logging", ("logs",), libraries=("structlog",)),
     Layer("bus contract", ("bus.contract",), libraries=("trio",)),
@@ -246,7 +248,7 @@ def forbidden_imports(source: Source) -> Iterator[str]:
         if found.ours:
             allowed = matches(found.module, layer.ours) or matches(found.full, layer.ours)
         elif found.module in sys.stdlib_module_names:
-            allowed = layer.name != "pure" or found.module not in IMPURE
+            allowed = layer.name not in {"pure", "checker"} or found.module not in IMPURE
         else:
             allowed = found.module in layer.libraries
         if not allowed:
