@@ -115,7 +115,7 @@ class Connection:
         self.session.close()
         self._drained.set()
         self._transport.close()
-        self.node.connections.discard(self)
+        self.node.connections.pop(self, None)
 
     def log_in(self, identity: Identity, account: LocalAccount, token: str | None) -> None:
         """LOGIN has succeeded: the router knows the connection."""

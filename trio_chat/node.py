@@ -23,7 +23,10 @@ __all__ = ["Node"]
 
 @attrs.define(eq=False)
 class Node:
-    """Made by `server.py`. While `draining`, requests that ask something of the server are refused."""
+    """Made by `server.py`. While `draining`, requests that ask something of the server are refused.
+
+    `connections` has no values: unlike a set's, a dict's order is the same in every run.
+    """
 
     settings: Settings
     name: str
@@ -36,5 +39,5 @@ class Node:
     receipts: Receipts
     presence: Presence
     writer: Writer
-    connections: set[Connection] = attrs.field(factory=set)
+    connections: dict[Connection, None] = attrs.field(factory=dict)
     draining: bool = False

@@ -156,8 +156,9 @@ class Router:
             known.add(cursor.conv)
             self._listen(account, [connection], cursor)
         # What began, or was joined on another of his connections, while the login was reading.
-        for conv in account.pending.keys() - known:
-            connection.lag[conv] = account.pending[conv]
+        for conv, seq in account.pending.items():
+            if conv not in known:
+                connection.lag[conv] = seq
         for conv, seq in self._unheard.items():
             if conv not in known and conv not in account.pending and self._is_party(conv, userid):
                 self._listen(account, [connection], Cursor(conv, 0, 0, seq))

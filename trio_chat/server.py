@@ -12,12 +12,13 @@ answered and told, connections closed, presence cleared, bus and database closed
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import attrs
 import structlog
 import trio
 
@@ -32,7 +33,7 @@ from trio_chat.node import Node
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
 from trio_chat.services.chat import ChatService
-from trio_chat.services.passwords import Passwords
+from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
 from trio_chat.services.receipts import Receipts
 from trio_chat.store.accounts import Accounts
@@ -43,16 +44,38 @@ from trio_chat.store.mysql import MySQL
 from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
-from trio_chat.transport.tcp import TcpTransport, accept_loop, listen
+from trio_chat.transport.contract import Transport
+from trio_chat.transport.tcp import accept_loop, listen
 from trio_chat.wire.messages import Kind, encode
 from trio_chat.writer import Writer
 
-__all__ = ["Server", "open_server"]
+__all__ = ["Foundation", "Server", "Source", "open_node", "open_server"]
 
 log = structlog.get_logger(__name__)
 
 #: How long the last words to the database may take after a stop that nobody waits for, in seconds.
 _LAST_WORDS = 2.0
+
+#: Gives each client that connects to its argument, which never blocks, until cancelled.
+Source = Callable[[Callable[[Transport], None]], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class Foundation:
+    """What a node stands on.
+
+    `name` is the node's; `place` says, for people, where the `database` is. `alone` says that the database serves no
+    other node; `addresses` are those that the `sources` listen on.
+    """
+
+    name: str
+    database: Database
+    place: str
+    alone: bool
+    bus: Bus
+    passwords: PasswordHasher
+    sources: Sequence[Source]
+    addresses: list[Address] = attrs.field(factory=list)
 
 
 class Server:
@@ -85,23 +108,21 @@ class Server:
                     nursery.start_soon(connection.wait_drained, 0)
         self._connections.cancel()
 
-    async def serve(self, listeners: list[socket.socket], *, task_status: trio.TaskStatus[None]) -> None:
-        """Accept and serve connections until drained or cancelled. `open_server` runs it."""
+    async def serve(self, sources: Sequence[Source], *, task_status: trio.TaskStatus[None]) -> None:
+        """Accept and serve connections until drained or cancelled. `open_node` runs it."""
         with self._connections:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._check_alive)
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
-                        for listener in listeners:
-                            accepting.start_soon(accept_loop, listener, partial(self._accept, nursery))
+                        for source in sources:
+                            accepting.start_soon(source, partial(self._accept, nursery))
                         task_status.started()
-                for listener in listeners:
-                    listener.close()
                 await trio.sleep_forever()
 
-    def _accept(self, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
-        connection = Connection(self.node, TcpTransport(sock, peer))
-        self.node.connections.add(connection)
+    def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:
+        connection = Connection(self.node, transport)
+        self.node.connections[connection] = None
         nursery.start_soon(connection.run)
 
     async def _check_alive(self) -> None:
@@ -121,60 +142,76 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
     or by cancellation ends it at once. Raises `StartupError` where the server cannot start.
     """
     settings = settings or Settings()
-    failure: BaseException | None = None
     listeners = [sock for address in settings.tcp for sock in listen(address)]
     try:
         addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
-        name = settings.node or f"{socket.gethostname()}:{addresses[0].port}"
         url = settings.database or default_database()
         async with _open_database(url, settings) as database:
             await migrate(database)
-            bus = _make_bus(settings.bus)
-            node = _build(settings, name, database, bus)
-            server = Server(node, addresses, _describe(url))
-            async with trio.open_nursery() as parts:
-                try:
-                    await parts.start(node.router.run)
-                    await parts.start(bus.run, node.router)
-                    await parts.start(node.receipts.run)
-                    await parts.start(node.writer.run)
-                    await node.presence.start()
-                    await parts.start(node.presence.run)
-                    async with trio.open_nursery() as serving:
-                        await serving.start(partial(server.serve, listeners))
-                        log.info("ready", node=name, listening=[str(address) for address in addresses])
-                        try:
-                            yield server
-                        except BaseException as error:  # noqa: BLE001
-                            # Raised again below, so that it reaches the caller as it is and not in an exception group.
-                            failure = error
-                        if failure is None and not node.draining:
-                            await server.drain()
-                        serving.cancel_scope.cancel()
-                except StartupError as error:
-                    failure = error
-                except Unavailable:
-                    failure = StartupError(f"the database {server.database} does not answer")
-                finally:
-                    with trio.move_on_after(_LAST_WORDS, shield=True):
-                        try:
-                            await node.presence.stop()
-                        except Unavailable:
-                            log.warning("the database is away; the other nodes will clear this one's presence")
-                    parts.cancel_scope.cancel()
+            foundation = Foundation(
+                name=settings.node or f"{socket.gethostname()}:{addresses[0].port}",
+                database=database,
+                place=_describe(url),
+                alone=isinstance(database, SQLite),
+                bus=_make_bus(settings.bus),
+                passwords=Passwords(settings.limits.password_checks),
+                sources=[partial(accept_loop, listener) for listener in listeners],
+                addresses=addresses,
+            )
+            async with open_node(settings, foundation) as server:
+                yield server
     finally:
         for listener in listeners:
             listener.close()
+
+
+@asynccontextmanager
+async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator[Server]:
+    """Run a node inside the block, on a foundation that its caller has laid and takes away; else as `open_server`."""
+    failure: BaseException | None = None
+    bus = foundation.bus
+    node = _build(settings, foundation)
+    server = Server(node, foundation.addresses, foundation.place)
+    async with trio.open_nursery() as parts:
+        try:
+            await parts.start(node.router.run)
+            await parts.start(bus.run, node.router)
+            await parts.start(node.receipts.run)
+            await parts.start(node.writer.run)
+            await node.presence.start()
+            await parts.start(node.presence.run)
+            async with trio.open_nursery() as serving:
+                await serving.start(server.serve, foundation.sources)
+                log.info("ready", node=node.name, listening=[str(address) for address in server.addresses])
+                try:
+                    yield server
+                except BaseException as error:  # noqa: BLE001
+                    # Raised again below, so that it reaches the caller as it is and not in an exception group.
+                    failure = error
+                if failure is None and not node.draining:
+                    await server.drain()
+                serving.cancel_scope.cancel()
+        except StartupError as error:
+            failure = error
+        except Unavailable:
+            failure = StartupError(f"the database {server.database} does not answer")
+        finally:
+            with trio.move_on_after(_LAST_WORDS, shield=True):
+                try:
+                    await node.presence.stop()
+                except Unavailable:
+                    log.warning("the database is away; the other nodes will clear this one's presence")
+            parts.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
-def _build(settings: Settings, name: str, database: Database, bus: Bus) -> Node:
-    limits = settings.limits
+def _build(settings: Settings, foundation: Foundation) -> Node:
+    limits, name, database = settings.limits, foundation.name, foundation.database
     messages, groups = MessageLog(database), Groups(database)
     receipts = Receipts(messages)
-    router = Router(messages, bus, receipts, name, settings.sweep)
-    accounts = AccountService(Accounts(database), Passwords(limits.password_checks), token_days=settings.token_days)
+    router = Router(messages, foundation.bus, receipts, name, settings.sweep)
+    accounts = AccountService(Accounts(database), foundation.passwords, token_days=settings.token_days)
     return Node(
         settings=settings,
         name=name,
@@ -201,7 +238,7 @@ def _build(settings: Settings, name: str, database: Database, bus: Bus) -> Node:
             receipts,
             name=name,
             bus=_describe(settings.bus),
-            alone=isinstance(database, SQLite),
+            alone=foundation.alone,
             lease=settings.lease,
         ),
         writer=Writer(messages, router, batch=limits.batch, limit=limits.queue, patience=settings.store_timeout),

@@ -74,7 +74,7 @@ async def test_a_connection_that_ends_at_any_step_leaves_nothing(server: Server)
     while fired:
         step += 1
         connection = Connection(node, Script(*requests))
-        node.connections.add(connection)
+        node.connections[connection] = None
         sweep = CloseAtStep(connection, step)
         trio.lowlevel.add_instrument(sweep)
         try:

@@ -9,7 +9,7 @@ import time
 import attrs
 
 from trio_chat.errors import BadCredentials, BadRequest
-from trio_chat.services.passwords import Passwords
+from trio_chat.services.passwords import PasswordHasher
 from trio_chat.session import Identity
 from trio_chat.store.accounts import Accounts, Friend
 from trio_chat.wire.messages import Login
@@ -30,7 +30,7 @@ class Credentials:
 class AccountService:
     """All may raise `Unavailable`; cancelling is safe."""
 
-    def __init__(self, accounts: Accounts, passwords: Passwords, *, token_days: float) -> None:
+    def __init__(self, accounts: Accounts, passwords: PasswordHasher, *, token_days: float) -> None:
         self._accounts = accounts
         self._passwords = passwords
         self._token_ms = int(token_days * _DAY_MS)

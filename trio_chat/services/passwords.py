@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import argon2
 import trio
 
 from trio_chat.errors import RateLimited
 
-__all__ = ["Passwords"]
+__all__ = ["PasswordHasher", "Passwords"]
 
 T = TypeVar("T")
+
+
+class PasswordHasher(Protocol):
+    """What the accounts need. Both may raise `RateLimited`; cancelling is safe."""
+
+    async def hash(self, password: str) -> str: ...
+
+    async def verify(self, hashed: str | None, password: str) -> bool:
+        """Whether this is the password; with no hash (no such account) False after the same time."""
+        ...
 
 
 class Passwords:

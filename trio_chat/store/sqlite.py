@@ -21,7 +21,7 @@ import trio
 from trio_chat.errors import StartupError, Unavailable
 from trio_chat.store.contract import Dialect, Result, Steps, UniqueViolation, Value
 
-__all__ = ["DIALECT", "SQLite"]
+__all__ = ["DIALECT", "SQLite", "define_functions", "execute"]
 
 T = TypeVar("T")
 
@@ -172,8 +172,7 @@ class _ConnectionThread:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA cache_size=-32000")
-            connection.create_function("GREATEST", 2, max, deterministic=True)
-            connection.create_function("now_ms", 0, lambda: time.time_ns() // 1_000_000)
+            define_functions(connection, lambda: time.time_ns() // 1_000_000)
             self._connection = connection
         return self._connection
 
@@ -182,6 +181,23 @@ class _ConnectionThread:
             job()
         if self._connection is not None:
             self._connection.close()
+
+
+def define_functions(connection: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
+    """Give a connection what the statements take for granted; `now_ms` is the database's clock."""
+    connection.create_function("GREATEST", 2, max, deterministic=True)
+    connection.create_function("now_ms", 0, now_ms)
+
+
+def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Value]) -> Result:
+    """Run one statement. Raises `UniqueViolation`, `sqlite3.Error`."""
+    try:
+        cursor = connection.execute(sql, parameters)
+        return Result(cursor.fetchall(), cursor.rowcount, cursor.lastrowid or 0)
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode not in {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}:
+            raise
+        raise UniqueViolation(str(error)) from None
 
 
 def _nothing(_: sqlite3.Connection) -> None:
@@ -207,15 +223,9 @@ def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
         while True:
             sql, parameters = statement
             try:
-                cursor = connection.execute(sql, parameters)
-                result = Result(cursor.fetchall(), cursor.rowcount, cursor.lastrowid or 0)
-            except sqlite3.IntegrityError as error:
-                if error.sqlite_errorcode not in {
-                    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
-                    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
-                }:
-                    raise
-                statement = steps.throw(UniqueViolation(str(error)))
+                result = execute(connection, sql, parameters)
+            except UniqueViolation as violation:
+                statement = steps.throw(violation)
             else:
                 statement = steps.send(result)
     except StopIteration as stop:

@@ -110,21 +110,22 @@ def listen(address: Address) -> list[socket.socket]:
     return listeners
 
 
-async def accept_loop(listener: socket.socket, handle: Callable[[socket.socket, str], None]) -> None:
-    """Accept connections until cancelled and give each, with the peer's address, to `handle`, which must not block.
+async def accept_loop(listener: socket.socket, handle: Callable[[TcpTransport], None]) -> None:
+    """Accept connections until cancelled and give each to `handle`, which must not block; then close the listener.
 
     Where the process is out of descriptors it waits a little instead of spinning (as Trio's serve_listeners does).
     """
-    while True:
-        await trio.lowlevel.wait_readable(listener)
-        for _ in range(64):
-            try:
-                sock, where = listener.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
-                    log.error("cannot accept connections", reason=error.strerror, retry_seconds=0.1)
-                    await trio.sleep(0.1)
-                break
-            handle(sock, str(Address(*where[:2])))
+    with listener:
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            for _ in range(64):
+                try:
+                    sock, where = listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _OUT_OF_RESOURCES:
+                        log.error("cannot accept connections", reason=error.strerror, retry_seconds=0.1)
+                        await trio.sleep(0.1)
+                    break
+                handle(TcpTransport(sock, str(Address(*where[:2]))))
