@@ -121,8 +121,9 @@ def build(session: nox.Session) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {str(path) for path in Path("trio_chat").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    schema = {f"trio_chat/{path}" for path in Path("db").rglob("*.sql")}
-    if missing := sorted((sources | schema) - names):
+    included = {f"trio_chat/{path}" for path in Path("db").rglob("*.sql")}
+    included |= {"trio_chat/deploy/nginx.conf", "trio_chat/deploy/nodes.conf"}
+    if missing := sorted((sources | included) - names):
         session.error(f"the wheel lacks {', '.join(missing)}")
     if foreign := sorted(name for name in names if not name.startswith(("trio_chat/", "trio_chat-"))):
         session.error(f"the wheel has what does not belong into it: {', '.join(foreign)}")

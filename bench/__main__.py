@@ -17,8 +17,8 @@ from bench.machine import machine_facts, versions
 from bench.report import Result, as_json, table, update_document, warnings
 from bench.systems import MariaDBSystem, SQLiteSystem, System, connect_links
 from bench.workloads import FULL, QUICK, Workload, workloads
-from tests.services.process import ServiceError
 from trio_chat.logs import configure
+from trio_chat.verify.programs.process import ServiceError
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 SYSTEMS = (SQLiteSystem.name, MariaDBSystem.name)

@@ -13,7 +13,7 @@ import attrs
 
 from bench.machine import CpuTimes
 from bench.workloads import TEXT, Sizes
-from tests.services.process import ServiceError
+from trio_chat.verify.programs.process import ServiceError
 
 __all__ = ["BenchmarkError", "Link", "Measured", "build_generator", "generate"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.services.process import find_program
+from trio_chat.verify.programs.process import find_program
 
 __all__ = ["CpuTimes", "machine_facts", "versions"]
 

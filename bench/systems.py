@@ -15,9 +15,6 @@ import trio
 
 from bench.generator import BenchmarkError, Link
 from bench.workloads import Workload
-from tests.services.mariadb import MariaDB
-from tests.services.process import ServiceProcess, accepts, free_port
-from tests.services.redis import Redis
 from trio_chat.services.accounts import AccountService
 from trio_chat.services.passwords import Passwords
 from trio_chat.store.accounts import Accounts
@@ -25,6 +22,9 @@ from trio_chat.store.groups import Groups
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
+from trio_chat.verify.programs.mariadb import MariaDB
+from trio_chat.verify.programs.process import ServiceProcess, accepts, free_port
+from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.conversation import direct_conv, group_conv
 from trio_chat.wire.messages import Kind
 

@@ -12,9 +12,9 @@ import trio.testing
 
 from tests.bus.collector import Collector
 from tests.bus.redis_steps import cancelled_within, numbered, start
-from tests.services.process import free_port
-from tests.services.redis import Redis
 from trio_chat.bus.redis import RedisBus, RedisLimits
+from trio_chat.verify.programs.process import free_port
+from trio_chat.verify.programs.redis import Redis
 
 pytestmark = pytest.mark.slow
 

@@ -12,19 +12,20 @@ import trio
 
 from tests.bus.redis_steps import QUICK, cancelled_within, down, numbered, start, up_again
 from tests.services.certificates import Authority
-from tests.services.redis import Redis
 from trio_chat.bus.redis import RedisBus
+from trio_chat.verify.programs.redis import TLS, Redis
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def redis_tls() -> Iterator[Redis]:
-    with (
-        tempfile.TemporaryDirectory(prefix="redis-") as directory,
-        Redis(Path(directory), authority=Authority(Path(directory)), password="geheim?#/%") as server,
-    ):
-        yield server
+    with tempfile.TemporaryDirectory(prefix="redis-") as directory:
+        authority = Authority(Path(directory))
+        own = authority.issue("redis", "DNS:localhost", "IP:127.0.0.1")
+        tls = TLS(own.certificate, own.key, authority.certificate)
+        with Redis(Path(directory), tls=tls, password="geheim?#/%") as server:
+            yield server
 
 
 async def test_events_flow_both_ways_and_survive_a_cut(redis_tls: Redis, nursery: trio.Nursery) -> None:

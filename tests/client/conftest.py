@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.services.process import free_port
+from trio_chat.verify.programs.process import free_port
 
 
 @attrs.define

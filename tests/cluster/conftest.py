@@ -12,11 +12,11 @@ import attrs
 import pytest
 
 import trio_chat
-from tests.services.mariadb import MariaDB
-from tests.services.nginx import Nginx
-from tests.services.node import ChatNode
-from tests.services.redis import Redis
 from trio_chat import Address, Server, Settings
+from trio_chat.verify.programs.mariadb import MariaDB
+from trio_chat.verify.programs.nginx import Nginx
+from trio_chat.verify.programs.node import ChatNode
+from trio_chat.verify.programs.redis import Redis
 
 __all__ = ["Cluster", "cluster", "nodes", "run_cluster", "settings"]
 

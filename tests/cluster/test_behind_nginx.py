@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from tests.cluster.conftest import Cluster
-from tests.services.node import ChatNode
 from tests.wire import connect, log_in, register
 from trio_chat import Settings
 from trio_chat.client.player import play
 from trio_chat.client.scenario import load
+from trio_chat.verify.programs.node import ChatNode
 from trio_chat.wire.messages import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

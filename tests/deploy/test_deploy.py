@@ -17,10 +17,10 @@ import pytest
 import trio
 import yaml
 
-from tests.services.nginx import DEPLOY
-from tests.services.process import free_port
 from trio_chat import config
+from trio_chat.verify.programs.process import free_port
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 DRAIN = config.load({}, {}).drain
 
 

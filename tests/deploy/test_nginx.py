@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.services.nginx import Nginx
 from tests.services.nginx_fixtures import StartNginx
-from tests.services.process import ServiceError, free_port
+from trio_chat.verify.programs.nginx import Nginx
+from trio_chat.verify.programs.process import ServiceError, free_port
 
 
 class Node:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.conftest import nodes
-from tests.services.mariadb import MariaDB
-from tests.services.redis import Redis
 from trio_chat import Address, Settings
+from trio_chat.verify.programs.mariadb import MariaDB
+from trio_chat.verify.programs.redis import Redis
 
 __all__ = ["nodes", "settings"]
 

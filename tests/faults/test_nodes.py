@@ -13,9 +13,9 @@ import trio.lowlevel
 
 from tests.cluster.conftest import run_cluster
 from tests.faults.load import Receiver, Sender, check
-from tests.services.node import ChatNode
 from tests.wire import Frame, WireClosed, connect, log_in, register
 from trio_chat import Address, Settings
+from trio_chat.verify.programs.node import ChatNode
 from trio_chat.wire.messages import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]

@@ -11,10 +11,10 @@ import trio
 
 import trio_chat
 from tests.faults.load import Receiver, Sender, check
-from tests.services.mariadb import MariaDB
-from tests.services.redis import Redis
 from tests.wire import Wire, log_in, register
 from trio_chat import Address, Server, Settings
+from trio_chat.verify.programs.mariadb import MariaDB
+from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.messages import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]

@@ -43,7 +43,7 @@ CORE = ("router", "writer", "backlog", "node", "commands", "connection")
 
 #: A module belongs to the first layer that names it.
 LAYERS = (
-    Layer("packages", ("wire", "store", "bus", "services", "transport", "verify")),
+    Layer("packages", ("wire", "store", "bus", "services", "transport", "verify", "verify.programs")),
     Layer("pure", PURE, ours=PURE, libraries=("attrs", "cattrs", "msgspec")),
     Layer("checker", CHECKER, ours=CHECKER, libraries=("attrs", "msgspec")),
     Layer("settings", ("config",), ours=("errors",), libraries=("attrs", "cattrs", "platformdirs")),
@@ -107,6 +107,12 @@ LAYERS = (
         ("client", "client.*"),
         ours=(*PURE, "client", "client.*"),
         libraries=("anyio", "attrs", "cattrs", "msgspec"),
+    ),
+    Layer(
+        "programs",
+        ("verify.programs.*",),
+        ours=("", "wire.messages", "verify.programs.*"),
+        libraries=("attrs", "redis"),
     ),
     Layer("composition root", ("server",), ours=("*",), libraries=("attrs", "structlog", "trio")),
     Layer("public names", ("",), ours=("config", "server")),

@@ -1,1 +1,1 @@
-"""Private instances of real programs for the tests: each in its own folder, on its own free port."""
+"""Fixtures for the private services of `trio_chat.verify.programs`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.services.process import ServiceError, find_program
+from trio_chat.verify.programs.process import ServiceError, find_program
 
 __all__ = ["Authority", "Certificate"]
 

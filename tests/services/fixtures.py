@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.certificates import Authority
-from tests.services.mariadb import MariaDB
+from trio_chat.verify.programs.mariadb import MariaDB
 
 __all__ = ["authority", "mariadb", "mysql_database"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.nginx import Nginx
+from trio_chat.verify.programs.nginx import Nginx
 
 __all__ = ["StartNginx", "start_nginx"]
 

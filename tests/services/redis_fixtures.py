@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.redis import Redis
+from trio_chat.verify.programs.redis import Redis
 
 __all__ = ["redis", "redis_server"]
 

@@ -10,7 +10,6 @@ import attrs
 import pytest
 import trio
 
-from tests.services.mariadb import MariaDB
 from trio_chat.store.accounts import Accounts
 from trio_chat.store.contract import Dialect
 from trio_chat.store.groups import Groups
@@ -19,6 +18,7 @@ from trio_chat.store.mysql import MySQL
 from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
+from trio_chat.verify.programs.mariadb import MariaDB
 
 __all__ = ["TABLES", "MySQL8", "Store", "open_mysql"]
 

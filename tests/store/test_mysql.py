@@ -13,7 +13,6 @@ import pytest
 import trio
 import trio.testing
 
-from tests.services.mariadb import MariaDB
 from tests.store.faults import becomes_true, open_descriptors
 from tests.store.transactions import ids, insert, statements
 from trio_chat.errors import NoSuchGroup, StartupError, TooLarge, Unavailable
@@ -21,6 +20,7 @@ from trio_chat.store.contract import Steps, UniqueViolation
 from trio_chat.store.mysql import MySQL, ServerError, _dialect
 from trio_chat.store.mysql_driver import Connection
 from trio_chat.store.mysql_pool import PoolStatistics
+from trio_chat.verify.programs.mariadb import MariaDB
 
 
 @pytest.fixture

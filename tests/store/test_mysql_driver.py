@@ -18,13 +18,13 @@ import trio
 import trio.testing
 
 from tests.services.certificates import Authority
-from tests.services.mariadb import MariaDB
 from tests.store.faults import Line, becomes_true, open_descriptors, open_proxy
 from trio_chat.errors import TooLarge
 from trio_chat.store.mysql_driver import Connection, ConnectionLost
 from trio_chat.store.mysql_handshake import ConnectFailed
 from trio_chat.store.mysql_options import MySQLOptions, parse_url
 from trio_chat.store.mysql_protocol import ServerError
+from trio_chat.verify.programs.mariadb import MariaDB
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 import trio
 import trio.testing
 
-from tests.services.mariadb import MariaDB
 from tests.store.faults import CancelledAt, Line, Proxy, becomes_true, open_descriptors, open_proxy
 from tests.store.transactions import ids, insert, statements
 from trio_chat.errors import Unavailable
 from trio_chat.store.contract import OutcomeUnknown, Result, Steps
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.mysql_pool import PoolStatistics
+from trio_chat.verify.programs.mariadb import MariaDB
 
 IDLE = PoolStatistics(idle=1, used=0, waiting=0)
 EMPTY = PoolStatistics(idle=0, used=0, waiting=0)

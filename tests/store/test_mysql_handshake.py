@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from tests.services.certificates import Authority
-from tests.services.process import find_program
 from tests.store.fake_mysql import NONCE, OK, FakeServer, knows_password
 from tests.store.faults import open_descriptors
 from trio_chat.store.mysql_handshake import ConnectFailed, handshake
 from trio_chat.store.mysql_options import MySQLOptions
+from trio_chat.verify.programs.process import find_program
 
 PASSWORD = "päss"
 OPTIONS = MySQLOptions(user="me", password=PASSWORD, database="chat")

@@ -8,12 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.services.process import ServiceError, ServiceProcess, accepts, find_program, free_port
+from trio_chat.verify.programs.process import ServiceError, ServiceProcess, accepts, find_program, free_port
 
-__all__ = ["DEPLOY", "Nginx"]
-
-#: The shipped files.
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+__all__ = ["Nginx"]
 
 #: What Debian does to load the stream module; other systems may need it said in another way.
 MODULES = "include /etc/nginx/modules-enabled/*.conf;"
@@ -64,7 +61,7 @@ class Nginx(ServiceProcess):
     def write_config(self) -> None:
         """Write the two shipped files with this instance's ports, addresses and paths."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+        text = _shipped("nginx.conf")
         for shipped, ours in {
             MODULES: self._modules,
             "listen 6000 ": f"listen 127.0.0.1:{self.port} ",
@@ -115,7 +112,7 @@ class Nginx(ServiceProcess):
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
     def _node_lines(self) -> str:
-        shipped = (DEPLOY / "nodes.conf").read_text(encoding="utf-8")
+        shipped = _shipped("nodes.conf")
         options = set(re.findall(r"(?m)^server \S+?( [^;]*)?;", shipped))
         if len(options) != 1:
             raise ServiceError("deploy/nodes.conf gives its nodes different options; which are a test's node to have?")
@@ -131,6 +128,15 @@ class Nginx(ServiceProcess):
         """The workers that accept connections now: those started since the last start or reload."""
         generation = re.split(r"reconfiguring|using the \"\w+\" event method", log)[-1]
         return {int(pid) for pid in re.findall(r"start worker process (\d+)", generation)}
+
+
+def _shipped(name: str) -> str:
+    """A file of `deploy/`: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    for directory in (package / "deploy", package.parent / "deploy"):
+        if (directory / name).is_file():
+            return (directory / name).read_text(encoding="utf-8")
+    raise ServiceError(f"deploy/{name} is missing from this installation; install trio-chat again")
 
 
 def _load_stream(program: str) -> str:

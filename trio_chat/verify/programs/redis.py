@@ -7,18 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import attrs
 import redis
 
-from tests.services.certificates import Authority
-from tests.services.process import ServiceProcess, find_program, free_port
+from trio_chat.verify.programs.process import ServiceProcess, find_program, free_port
 
-__all__ = ["Redis"]
+__all__ = ["TLS", "Redis"]
+
+
+@attrs.frozen
+class TLS:
+    """The files of a server's certificate and its key, and of the authority that its clients trust; in PEM."""
+
+    certificate: Path
+    key: Path
+    authority: Path
 
 
 class Redis(ServiceProcess):
     """A Redis server in `directory` on 127.0.0.1:`port`; its `url` has the password, percent-encoded.
 
-    With an `authority` it speaks TLS only, with a certificate of it. For faults: `pause` and `resume`, `kill` and
+    With `tls` it speaks TLS only. For faults: `pause` and `resume`, `kill` and
     `start`, `restart`, and `client` for everything that Redis can do to itself.
     """
 
@@ -27,13 +36,12 @@ class Redis(ServiceProcess):
         directory: Path,
         *,
         password: str = "",
-        authority: Authority | None = None,
+        tls: TLS | None = None,
         port: int | None = None,
     ) -> None:
         self.port = port or free_port()
         self.password = password
-        self.authority = authority
-        self._certificate = authority.issue("redis", "DNS:localhost", "IP:127.0.0.1") if authority else None
+        self.tls = tls
         self._config = directory / "redis.conf"
         super().__init__(
             "redis", [find_program("redis-server"), self._config], directory=directory, ready=self._answers
@@ -42,9 +50,9 @@ class Redis(ServiceProcess):
     @property
     def url(self) -> str:
         user = f":{quote(self.password, safe='')}@" if self.password else ""
-        if self.authority is None:
+        if self.tls is None:
             return f"redis://{user}127.0.0.1:{self.port}/0"
-        return f"rediss://{user}127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority.certificate}"
+        return f"rediss://{user}127.0.0.1:{self.port}/0?ssl_ca_certs={self.tls.authority}"
 
     def launch(self) -> None:
         # In a file and not on the command line, which everybody on the machine can read.
@@ -52,15 +60,15 @@ class Redis(ServiceProcess):
         lines = ["bind 127.0.0.1", f'dir "{self.directory}"', 'save ""', "appendonly no", "maxclients 1000"]
         if self.password:
             lines.append(f'requirepass "{self.password}"')
-        if self.authority is None or self._certificate is None:
+        if self.tls is None:
             lines.append(f"port {self.port}")
         else:
             lines += [
                 "port 0",
                 f"tls-port {self.port}",
-                f'tls-cert-file "{self._certificate.certificate}"',
-                f'tls-key-file "{self._certificate.key}"',
-                f'tls-ca-cert-file "{self.authority.certificate}"',
+                f'tls-cert-file "{self.tls.certificate}"',
+                f'tls-key-file "{self.tls.key}"',
+                f'tls-ca-cert-file "{self.tls.authority}"',
                 "tls-auth-clients no",
             ]
         self._config.write_text("\n".join(lines) + "\n")

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.services.process import ServiceError, ServiceProcess, find_program, free_port
+from trio_chat.verify.programs.process import ServiceError, ServiceProcess, find_program, free_port
 
 __all__ = ["MariaDB"]
 

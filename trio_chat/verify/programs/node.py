@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.services.process import ServiceProcess, free_port
 from trio_chat import Address, Settings
+from trio_chat.verify.programs.process import ServiceError, ServiceProcess, free_port
 from trio_chat.wire.messages import Kind
 
 __all__ = ["ChatNode"]
@@ -42,13 +42,14 @@ class ChatNode(ServiceProcess):
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def wait_logged(self, event: str, *, within: float = 10.0) -> dict[str, object]:
-        """Wait until it has logged an event, and return the last such. Raises `AssertionError`."""
+        """Wait until it has logged an event, and return the last such. Raises `ServiceError`."""
         deadline = time.monotonic() + within
         while True:
             found = [each for each in self.events() if each["event"] == event]
             if found:
                 return found[-1]
-            assert time.monotonic() < deadline, f"{self.name} did not log {event!r}:\n{self.log_text()}"
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{self.name} did not log {event!r}:\n{self.log_text()}")
             time.sleep(0.02)
 
     def _greets(self) -> bool:
