@@ -45,6 +45,7 @@ from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.contract import Transport
+from trio_chat.transport.poller import Poller
 from trio_chat.transport.tcp import accept_loop, listen
 from trio_chat.wire.messages import Kind, encode
 from trio_chat.writer import Writer
@@ -65,7 +66,8 @@ class Foundation:
     """What a node stands on.
 
     `name` is the node's; `place` says, for people, where the `database` is. `alone` says that the database serves no
-    other node; `addresses` are those that the `sources` listen on.
+    other node; `addresses` are those that the `sources` listen on; `carriers` are what the connections' transports need
+    to have running as long as there are connections.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Foundation:
     passwords: PasswordHasher
     sources: Sequence[Source]
     addresses: list[Address] = attrs.field(factory=list)
+    carriers: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
 class Server:
@@ -108,14 +111,16 @@ class Server:
                     nursery.start_soon(connection.wait_drained, 0)
         self._connections.cancel()
 
-    async def serve(self, sources: Sequence[Source], *, task_status: trio.TaskStatus[None]) -> None:
+    async def serve(self, foundation: Foundation, *, task_status: trio.TaskStatus[None]) -> None:
         """Accept and serve connections until drained or cancelled. `open_node` runs it."""
         with self._connections:
             async with trio.open_nursery() as nursery:
+                for carrier in foundation.carriers:
+                    nursery.start_soon(carrier)
                 nursery.start_soon(self._check_alive)
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
-                        for source in sources:
+                        for source in foundation.sources:
                             accepting.start_soon(source, partial(self._accept, nursery))
                         task_status.started()
                 await trio.sleep_forever()
@@ -148,6 +153,7 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
         url = settings.database or default_database()
         async with _open_database(url, settings) as database:
             await migrate(database)
+            poller = Poller()
             foundation = Foundation(
                 name=settings.node or f"{socket.gethostname()}:{addresses[0].port}",
                 database=database,
@@ -155,8 +161,9 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
                 alone=isinstance(database, SQLite),
                 bus=_make_bus(settings.bus),
                 passwords=Passwords(settings.limits.password_checks),
-                sources=[partial(accept_loop, listener) for listener in listeners],
+                sources=[partial(accept_loop, listener, poller) for listener in listeners],
                 addresses=addresses,
+                carriers=[poller.run],
             )
             async with open_node(settings, foundation) as server:
                 yield server
@@ -181,7 +188,7 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
             await node.presence.start()
             await parts.start(node.presence.run)
             async with trio.open_nursery() as serving:
-                await serving.start(server.serve, foundation.sources)
+                await serving.start(server.serve, foundation)
                 log.info("ready", node=node.name, listening=[str(address) for address in server.addresses])
                 try:
                     yield server

@@ -13,7 +13,7 @@ import trio
 
 from tests.store.conftest import Store
 from trio_chat.errors import AccountInUse, AlreadyExists, NameTaken, NoSuchGroup, NoSuchUser
-from trio_chat.store.contract import Steps, UniqueViolation
+from trio_chat.store.contract import Last, Steps, UniqueViolation
 from trio_chat.store.log import Cursor, Draft, Stored
 from trio_chat.wire.conversation import direct_conv, group_conv
 
@@ -623,6 +623,28 @@ async def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
 
     with pytest.raises(UniqueViolation):
         await store.database.run(steps)
+    assert await store.accounts.by_name("half") is None
+
+
+async def test_a_last_statement_is_committed_with_the_rest(store: Store) -> None:
+    def steps(*names: str) -> Steps[int]:
+        result = yield "INSERT INTO User (name, password) VALUES (?, ?)", (names[0], "x")
+        try:
+            yield Last("INSERT INTO User (name, password) VALUES (?, ?)", (names[1], "x"))
+        except UniqueViolation:
+            yield "INSERT INTO User (name, password) VALUES (?, ?)", (names[2], "x")
+        return result.changed
+
+    def refused() -> Steps[None]:
+        yield "INSERT INTO User (name, password) VALUES (?, ?)", ("half", "x")
+        yield Last("INSERT INTO User (name, password) VALUES (?, ?)", ("half", "x"))
+
+    assert await store.database.run(lambda: steps("one", "two")) == 1
+    assert await store.database.run(lambda: steps("three", "two", "four")) == 1
+    for name in ("one", "two", "three", "four"):
+        assert await store.accounts.by_name(name) is not None
+    with pytest.raises(UniqueViolation):
+        await store.database.run(refused)
     assert await store.accounts.by_name("half") is None
 
 

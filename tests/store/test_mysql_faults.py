@@ -13,7 +13,7 @@ import trio.testing
 from tests.store.faults import CancelledAt, Line, Proxy, becomes_true, open_descriptors, open_proxy
 from tests.store.transactions import ids, insert, statements
 from trio_chat.errors import Unavailable
-from trio_chat.store.contract import OutcomeUnknown, Result, Steps
+from trio_chat.store.contract import Last, OutcomeUnknown, Result, Steps, UniqueViolation
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.mysql_pool import PoolStatistics
 from trio_chat.verify.programs.mariadb import MariaDB
@@ -91,6 +91,44 @@ async def test_a_commit_whose_answer_is_lost_is_unknown(database: MySQL, far: My
         await far.run(insert(1))
     assert caught.value.value == [Result(changed=1)]
     assert await ids(database) == [1]
+    assert far.statistics()["run"] == EMPTY
+
+
+def last(number: int) -> Callable[[], Steps[str]]:
+    """A transaction whose one INSERT goes together with COMMIT."""
+
+    def steps() -> Steps[str]:
+        yield Last("INSERT INTO t VALUES (?, 'x')", (number,))
+        return "its value"
+
+    return steps
+
+
+async def test_a_last_statement_and_commit_are_one_command(database: MySQL, far: MySQL, proxy: Proxy) -> None:
+    await far.run(statements("SELECT 1"))
+    sent = len(proxy.lines[-1].from_client)
+    assert await far.run(last(1)) == "its value"
+    assert bytes(proxy.lines[-1].from_client[sent:]).endswith(b"\x03INSERT INTO t VALUES (1, 'x');COMMIT")
+    assert len(proxy.lines[-1].from_client[sent:]) == 4 + len(b"\x03INSERT INTO t VALUES (1, 'x');COMMIT")
+    with pytest.raises(UniqueViolation):
+        await far.run(last(1))
+    await far.run(last(2))  # the connection is in step
+    assert await ids(database) == [1, 2]
+    assert len(proxy.lines) == 2  # one when it was opened, one for all this
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_last_statement_whose_answer_is_lost_is_unknown(
+    database: MySQL, far: MySQL, proxy: Proxy, *, arrived: bool
+) -> None:
+    if arrived:
+        proxy.to_client = cut_after(b";COMMIT")
+    else:
+        proxy.to_server = cut_at(b";COMMIT")
+    with pytest.raises(OutcomeUnknown) as caught:
+        await far.run(last(1))
+    assert caught.value.value == "its value"
+    assert await ids(database) == ([1] if arrived else [])
     assert far.statistics()["run"] == EMPTY
 
 

@@ -106,6 +106,20 @@ def test_a_change_is_read() -> None:
     assert reader.status == 2
 
 
+def test_two_statements_have_two_answers() -> None:
+    first, second = _packets(b"\0\5\0\x0b\0\0\0"), _packets(b"\0\1\0\2\0\0\0", first=2)
+    reader = ReplyReader(answers=2)
+    assert reader.feed(first) is None
+    assert (reader.answered, reader.feed(second), reader.status) == (1, Result(changed=1), 2)
+    reader = ReplyReader(answers=2)
+    with pytest.raises(ServerError):
+        reader.feed(first + _packets(b"\xff" + struct.pack("<H", 1213) + b"x", first=2))
+    assert reader.answered == 1
+    for wrong in (OK_ANSWER, first + _packets(b"\0\1\0\x0a\0\0\0", first=2), first + second + b"\0"):
+        with pytest.raises(ProtocolError):
+            ReplyReader(answers=2).feed(wrong)
+
+
 def test_an_error_is_read_in_any_place() -> None:
     for answer in (ERROR_ANSWER, _packets(b"\1", _column(3), EOF, b"\x011", b"\xff" + struct.pack("<H", 1062) + b"x")):
         with pytest.raises(ServerError) as caught:

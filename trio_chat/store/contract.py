@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import attrs
 
 from trio_chat.errors import Unavailable
 
-__all__ = ["Database", "Dialect", "OutcomeUnknown", "Result", "Steps", "UniqueViolation", "Value"]
+__all__ = ["Database", "Dialect", "Last", "OutcomeUnknown", "Result", "Steps", "UniqueViolation", "Value"]
 
 T = TypeVar("T")
 
@@ -32,8 +32,19 @@ class Result:
     inserted: int = 0
 
 
+class Last(NamedTuple):
+    """A transaction's last statement, which changes something and whose `Result` is of no interest.
+
+    After it the transaction may only return, or deal with a `UniqueViolation`: so a database can send it and COMMIT in one
+    round trip.
+    """
+
+    sql: str
+    params: Sequence[Value]
+
+
 #: A transaction's steps: yields (SQL with `?` for each parameter, the parameters), receives a `Result`, returns a T.
-Steps = Generator[tuple[str, Sequence[Value]], Result, T]
+Steps = Generator[tuple[str, Sequence[Value]] | Last, Result, T]
 
 
 class UniqueViolation(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from trio_chat.store.contract import Database, Dialect, Steps, UniqueViolation, Value
+from trio_chat.store.contract import Database, Dialect, Last, Steps, UniqueViolation, Value
 from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
 from trio_chat.wire.delivery import Delivery
 
@@ -58,6 +58,7 @@ class Changes:
 
 
 _COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
+_INSERT = "INSERT INTO Message (conv, seq, sender, target, ts, time, sender_key, msg) VALUES "
 _FROM = "FROM Message m JOIN User u ON u.id = m.sender"
 
 
@@ -118,11 +119,6 @@ class MessageLog:
                 stored[index] = Stored(draft.conv, seq, ts, duplicate=False)
                 key = draft.key.encode() if draft.key is not None else None
                 values += (draft.conv, seq, draft.sender, draft.target, ts, draft.time, key, draft.msg)
-            yield (
-                "INSERT INTO Message (conv, seq, sender, target, ts, time, sender_key, msg) VALUES "
-                + rows_of(8, len(new)),
-                values,
-            )
             begun = [drafts[index] for index in new if stored[index].seq == 1 and stored[index].conv[0] == "d"]
             if begun:
                 pairs = [(userid, draft.conv) for draft in begun for userid in {draft.sender, draft.target}]
@@ -130,6 +126,7 @@ class MessageLog:
                     f"{dialect.insert_ignore} DeliveryCursor (userid, conv) VALUES {rows_of(2, len(pairs))}",
                     [value for pair in pairs for value in pair],
                 )
+            yield Last(_INSERT + rows_of(8, len(new)), values)
         results = []
         for index, draft in enumerate(drafts):
             if index in stored:

@@ -24,8 +24,8 @@ import attrs
 import trio
 
 from trio_chat.errors import StartupError, Unavailable
-from trio_chat.store.contract import Dialect, OutcomeUnknown, Result, Steps, UniqueViolation, Value
-from trio_chat.store.mysql_driver import Connection, ConnectionLost
+from trio_chat.store.contract import Dialect, Last, OutcomeUnknown, Result, Steps, UniqueViolation, Value
+from trio_chat.store.mysql_driver import Connection, ConnectionLost, StatementFailed
 from trio_chat.store.mysql_handshake import ConnectFailed
 from trio_chat.store.mysql_options import MySQLOptions, parse_url
 from trio_chat.store.mysql_pool import QUIT_LIMIT, Pool, PoolStatistics
@@ -233,13 +233,7 @@ async def _until_done(pool: Pool, transaction: Callable[[], Steps[T]], deadline:
 async def _once(connection: Connection, transaction: Callable[[], Steps[T]], deadline: float) -> T:
     steps = transaction()
     try:
-        value = await _drive(connection, steps)
-        if connection.in_transaction:
-            try:
-                await _commit(connection, deadline)
-            except _CommitLost as lost:
-                lost.value = value
-                raise
+        value = await _drive(connection, steps, deadline)
     except Exception as error:  # noqa: BLE001 - raised again below; while it is handled nothing should wait
         failure = error
     else:
@@ -252,16 +246,35 @@ async def _once(connection: Connection, transaction: Callable[[], Steps[T]], dea
     raise failure
 
 
-async def _drive(connection: Connection, steps: Steps[T]) -> T:
-    """Run the statements that `steps` yields, to its end."""
+async def _drive(connection: Connection, steps: Steps[T], deadline: float) -> T:
+    """Run the statements that `steps` yields, to its end, and commit."""
+    committed = False
+    lost: _CommitLost | None = None
+    answer: Result | UniqueViolation
     try:
-        sql, params = next(steps)
-        while True:
-            answer = await _execute(connection, sql, params)
-            sql, params = steps.send(answer) if isinstance(answer, Result) else steps.throw(answer)
+        step = next(steps)
+        while not committed:
+            if isinstance(step, Last):
+                try:
+                    answer = await _commit(connection, deadline, step)
+                except _CommitLost as error:
+                    answer, lost = Result(), error
+                committed = isinstance(answer, Result)
+            else:
+                answer = await _execute(connection, *step)
+            step = steps.send(answer) if isinstance(answer, Result) else steps.throw(answer)
+        raise RuntimeError("a transaction went on after its last statement")
     except StopIteration as stop:
         value: T = stop.value
-        return value
+    if not committed and connection.in_transaction:
+        try:
+            await _commit(connection, deadline)
+        except _CommitLost as error:
+            lost = error
+    if lost is not None:
+        lost.value = value
+        raise lost
+    return value
 
 
 async def _execute(connection: Connection, sql: str, params: Sequence[Value]) -> Result | UniqueViolation:
@@ -273,28 +286,29 @@ async def _execute(connection: Connection, sql: str, params: Sequence[Value]) ->
         raise
 
 
-async def _commit(connection: Connection, deadline: float) -> None:
+async def _commit(connection: Connection, deadline: float, last: Last | None = None) -> Result | UniqueViolation:
+    """Commit, after a `last` statement where there is one. Raises `_CommitLost`; anything else: nothing happened."""
     await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing happens
     doubt: Exception | None = TimeoutError("COMMIT was not answered in time")
     with trio.CancelScope(deadline=max(deadline, trio.current_time() + COMMIT_GRACE), shield=True):
-        doubt = await _commit_doubt(connection)
+        try:
+            await connection.commit(last)
+            doubt = None
+        except StatementFailed as error:
+            if error.errno in _DUPLICATE:
+                return _violation(error)
+            raise
+        except ServerError as error:
+            if error.errno in _TRY_AGAIN:
+                raise  # rolled back
+            doubt = error
+        except ConnectionLost as error:
+            if not error.sent:
+                raise
+            doubt = error
     if doubt is not None:
         raise _CommitLost from doubt
-
-
-async def _commit_doubt(connection: Connection) -> Exception | None:
-    """Commit. Returns why the outcome is unknown, None where it is done, and raises where it is certainly not."""
-    try:
-        await connection.commit()
-    except ServerError as error:
-        if error.errno in _TRY_AGAIN:
-            raise  # rolled back
-        return error
-    except ConnectionLost as error:
-        if error.sent:
-            return error
-        raise
-    return None
+    return Result()
 
 
 def _violation(error: ServerError) -> UniqueViolation:

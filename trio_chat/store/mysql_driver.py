@@ -24,7 +24,7 @@ from trio_chat.store.mysql_protocol import (
     render,
 )
 
-__all__ = ["Connection", "ConnectionLost"]
+__all__ = ["Connection", "ConnectionLost", "StatementFailed"]
 
 _RECEIVE: Final = 65536
 _QUIT: Final = b"\1\0\0\0\1"
@@ -52,6 +52,10 @@ class ConnectionLost(Exception):
     def __init__(self, reason: str, *, sent: bool) -> None:
         self.sent = sent
         super().__init__(reason)
+
+
+class StatementFailed(ServerError):
+    """The server refused a statement before the last one of a command, and has not run those after it."""
 
 
 class _State(enum.Enum):
@@ -126,14 +130,19 @@ class Connection:
         Raises `ServerError` where the server refuses it, `TypeError` and `TooLarge` before anything is sent (the
         connection stays usable after these), and `ConnectionLost`. Cancelling closes the connection.
         """
-        query = render(sql, params)
-        if len(query) >= self._largest:
-            raise TooLarge(f"a statement of {len(query)} bytes; the database takes less than {self._largest}")
-        return await self._ask(query)
+        return await self._ask(self._render(sql, params))
 
-    async def commit(self) -> None:
-        """Make the transaction durable. Raises `ServerError` and `ConnectionLost`. Cancelling closes the connection."""
-        await self._ask(b"COMMIT")
+    async def commit(self, last: tuple[str, Sequence[Value]] | None = None) -> None:
+        """Make the transaction durable, in the same round trip after a `last` statement where there is one.
+
+        Raises `ConnectionLost`, `ServerError`, and `StatementFailed` where the `last` statement was refused and nothing was
+        committed: the transaction is still open then. Cancelling closes the connection.
+        """
+        if last is None:
+            await self._ask(b"COMMIT")
+        else:
+            # The server stops at the first error: COMMIT is done only where the statement was.
+            await self._ask(self._render(*last) + b";COMMIT", 2)
         self._state = _State.READY
 
     async def rollback(self) -> None:
@@ -155,11 +164,17 @@ class Connection:
         finally:
             self.close()
 
-    async def _ask(self, query: bytes) -> Result:
+    def _render(self, sql: str, params: Sequence[Value]) -> bytes:
+        query = render(sql, params)
+        if len(query) + 10 >= self._largest:
+            raise TooLarge(f"a statement of {len(query)} bytes; the database takes less than {self._largest}")
+        return query
+
+    async def _ask(self, query: bytes, answers: int = 1) -> Result:
         if self._state not in {_State.READY, _State.OPEN}:
             raise ConnectionLost(f"the connection is {self._state.name.lower()}", sent=False)
         packets, sequence = command(query)
-        reader = ReplyReader(sequence)
+        reader = ReplyReader(sequence, answers)
         self._state = _State.BUSY
         try:
             await self._send(packets)
@@ -169,6 +184,8 @@ class Connection:
                 self.close()
                 raise ConnectionLost(str(error), sent=True) from error
             self._state = self._between
+            if reader.answered < answers - 1:
+                raise StatementFailed(error.errno, error.message) from None
             raise
         except BaseException:
             self.close()

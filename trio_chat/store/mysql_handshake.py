@@ -47,6 +47,7 @@ _DriverError: type[Exception] = _import_driver("err").Error
 #: The server's and the driver's capability bits that we look at or add.
 _CLIENT_FOUND_ROWS: Final = 1 << 1
 _CLIENT_SSL: Final = 1 << 11
+_CLIENT_MULTI_STATEMENTS: Final = 1 << 16
 
 #: What a server may ask of us. Not the plug-ins that send the password as it is, which the driver would obey on any
 #: connection: whoever stands between us and the server could ask for it.
@@ -148,7 +149,8 @@ class _Driver(_DriverConnection):  # type: ignore[misc]  # it has no types
             use_unicode=True,
             autocommit=None,  # no statement of its own: the session is set up in one of ours
             # An UPDATE that finds a row has changed it, as in SQLite, also where it had these values before.
-            client_flag=_CLIENT_FOUND_ROWS,
+            # The last statement of a transaction and COMMIT go together.
+            client_flag=_CLIENT_FOUND_ROWS | _CLIENT_MULTI_STATEMENTS,
             ssl=options.tls,
         )
         self._secure = bool(options.unix_socket)

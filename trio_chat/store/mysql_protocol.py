@@ -121,12 +121,17 @@ def _decimal(text: bytes) -> Decimal:
 class ReplyReader:
     """Reads the answer to one command. `sequence` is the number that its first packet must carry.
 
+    A command of several statements has as many answers, of which the last one is returned; after an error there are no
+    more. `answered` counts those that were read whole.
+
     Integers come as int, also a DECIMAL without a fraction (what SUM gives), text as str, BLOB and BINARY as bytes,
     dates and times as their text.
     """
 
-    def __init__(self, sequence: int = 1) -> None:
+    def __init__(self, sequence: int = 1, answers: int = 1) -> None:
         self.status = 0
+        self.answered = 0
+        self._answers = answers
         self._sequence = sequence
         self._buffer = b""
         self._columns = 0
@@ -162,9 +167,13 @@ class ReplyReader:
                 raise _server_error(buffer[position + 4 : end])
             result = self._packet(buffer, position + 4, end)
             if result is not None:
-                if end != size:
-                    raise ProtocolError("more bytes than one answer")
-                return result
+                self.answered += 1
+                if self.answered == self._answers:
+                    if end != size:
+                        raise ProtocolError("more bytes than the answer")
+                    return result
+                self._columns, self._converts, self._rows = 0, [], []
+                self._packet = self._head
             position = end
         self._buffer = buffer[position:]
         return None
@@ -222,8 +231,9 @@ class ReplyReader:
         if at + 2 > end:
             raise ProtocolError("an answer without a status")
         self.status = buffer[at] | buffer[at + 1] << 8
-        if self.status & MORE_RESULTS:
-            raise ProtocolError("more than one answer to a command")
+        more = self.answered + 1 < self._answers
+        if bool(self.status & MORE_RESULTS) != more:
+            raise ProtocolError("another number of answers than of statements")
 
 
 def _integer(buffer: bytes, at: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from trio_chat.errors import AccountInUse
-from trio_chat.store.contract import Database, Steps
+from trio_chat.store.contract import Database, Steps, Value
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 
 __all__ = ["NodeRecord", "PresenceTable", "StateChange"]
@@ -141,10 +141,8 @@ class PresenceTable:
         now = self.database.dialect.now_ms
         for some in chunks(userids, 500):
             users = placeholders(len(some))
-            yield (
-                f"UPDATE User SET state = ?, changed = GREATEST(changed + 1, {now}) WHERE id IN ({users})",
-                [state, *some],
-            )
+            values: list[Value] = [state, *some]
+            yield f"UPDATE User SET state = ?, changed = GREATEST(changed + 1, {now}) WHERE id IN ({users})", values
             result = yield f"SELECT id, state, changed FROM User WHERE id IN ({users})", some
             changes += [StateChange(*row) for row in result.rows]
         return changes

@@ -17,6 +17,7 @@ import trio
 from trio_chat.config import Address
 from trio_chat.errors import StartupError
 from trio_chat.transport.contract import TransportBroken
+from trio_chat.transport.poller import Poller
 
 __all__ = ["TcpTransport", "accept_loop", "listen"]
 
@@ -32,15 +33,15 @@ _KEEPALIVE = (60, 15, 4)
 class TcpTransport:
     """One accepted connection."""
 
-    __slots__ = ("_socket", "peer")
+    __slots__ = ("_poller", "_socket", "peer")
 
-    def __init__(self, sock: socket.socket, peer: str) -> None:
+    def __init__(self, sock: socket.socket, peer: str, poller: Poller) -> None:
         self._socket = sock
+        self._poller = poller
         self.peer = peer
         sock.setblocking(False)
         # Frames are collected before they are sent; the kernel must not hold them back as well.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         idle, interval, probes = _KEEPALIVE
         for name, value in (
             ("TCP_KEEPIDLE", idle),
@@ -48,18 +49,21 @@ class TcpTransport:
             ("TCP_KEEPINTVL", interval),
             ("TCP_KEEPCNT", probes),
         ):
-            option = getattr(socket, name, None)
-            if option is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            if (option := getattr(socket, name, None)) is not None:
+                options.append((socket.IPPROTO_TCP, option, value))
+        for each in options:
+            # macOS refuses options of a connection that its peer has broken off already; reading will tell of that.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(*each)
 
     async def receive(self) -> bytes:
         while True:
             try:
-                await trio.lowlevel.wait_readable(self._socket)
+                await self._poller.wait_readable(self._socket)
                 return self._socket.recv(_CHUNK)
             except BlockingIOError:
                 continue
-            except (OSError, trio.ClosedResourceError) as error:
+            except OSError as error:
                 raise TransportBroken(str(error)) from error
 
     def send_nowait(self, data: bytes) -> int:
@@ -82,6 +86,7 @@ class TcpTransport:
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
+            self._poller.forget(self._socket)
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
@@ -110,7 +115,7 @@ def listen(address: Address) -> list[socket.socket]:
     return listeners
 
 
-async def accept_loop(listener: socket.socket, handle: Callable[[TcpTransport], None]) -> None:
+async def accept_loop(listener: socket.socket, poller: Poller, handle: Callable[[TcpTransport], None]) -> None:
     """Accept connections until cancelled and give each to `handle`, which must not block; then close the listener.
 
     Where the process is out of descriptors it waits a little instead of spinning (as Trio's serve_listeners does).
@@ -128,4 +133,6 @@ async def accept_loop(listener: socket.socket, handle: Callable[[TcpTransport], 
                         log.error("cannot accept connections", reason=error.strerror, retry_seconds=0.1)
                         await trio.sleep(0.1)
                     break
-                handle(TcpTransport(sock, str(Address(*where[:2]))))
+                # macOS has no address for a connection that its peer has broken off already.
+                peer = str(Address(*where[:2])) if where else "unknown"
+                handle(TcpTransport(sock, peer, poller))
