@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from trio_chat.client import script, terminal
+    from trio_chat.verify import command as verify
 
     parser = argparse.ArgumentParser(prog="trio-chat", description="A self-hosted chat server, and clients for it.")
     parser.add_argument("--version", action="version", version=f"trio-chat {__version__}")
@@ -74,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     player = commands.add_parser("script", help="play scenarios of several people against a server")
     script.add_arguments(player)
     player.set_defaults(run=script.main)
+    verifier = commands.add_parser(
+        "verify",
+        help="load a server, break it, and check that it kept its promises",
+        description="Load a server with clients that write and read, break what it stands on, and check afterwards that "
+        "every promise of docs/guarantees.md was kept.",
+    )
+    verify.add_arguments(verifier)
+    verifier.set_defaults(run=lambda options: verify.main(options, trio.run))
     return parser
 
 

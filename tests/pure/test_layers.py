@@ -38,7 +38,9 @@ class Layer:
 WIRE = ("wire.*", "errors")
 STATEMENTS = ("store.contract", "store.steps", "store.log", "store.accounts", "store.groups", "store.presence")
 PURE = (*WIRE, *STATEMENTS, "session", "outbox", "transport.contract", "transport.proxy")
-CHECKER = tuple(f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker"))
+CHECKER = tuple(
+    f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
+)
 CORE = ("router", "writer", "backlog", "node", "commands", "connection")
 
 #: A module belongs to the first layer that names it.
@@ -114,12 +116,18 @@ LAYERS = (
         ours=("", "wire.messages", "verify.programs.*"),
         libraries=("attrs", "redis"),
     ),
+    Layer(
+        "verify",  # a client of the server, which it never imports: it speaks the wire, and starts programs
+        ("verify.*",),
+        ours=(*WIRE, "config", "verify.*"),
+        libraries=("attrs", "msgspec", "trio"),
+    ),
     Layer("composition root", ("server",), ours=("*",), libraries=("attrs", "structlog", "trio")),
     Layer("public names", ("",), ours=("config", "server")),
     Layer(
         "command line",
         ("__main__",),
-        ours=("", "config", "errors", "logs", "server", "client.script", "client.terminal"),
+        ours=("", "config", "errors", "logs", "server", "client.script", "client.terminal", "verify.command"),
         libraries=("trio",),
     ),
 )

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from trio_chat import Address, Settings
@@ -22,13 +23,21 @@ class ChatNode(ServiceProcess):
     """`python -m trio_chat serve` on 127.0.0.1, by the settings that all nodes of a cluster share.
 
     Its log is JSON, one event a line. It is ready when it answers HELLO. With `proxied` it stands behind a proxy that
-    says who the client is; `options` are further flags. For faults: `kill`, `pause` and `resume`, `terminate` and `wait`, `restart`.
+    says who the client is; `options` are further flags, `program` is what they are given to. For faults: `kill`, `pause` and `resume`, `terminate` and `wait`, `restart`.
     """
 
-    def __init__(self, directory: Path, name: str, settings: Settings, *options: str, proxied: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        settings: Settings,
+        *options: str,
+        proxied: bool = False,
+        program: Sequence[str] = (sys.executable, "-m", "trio_chat"),
+    ) -> None:
         self.address = Address("127.0.0.1", free_port())
         self.proxied = proxied
-        command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", str(self.address), "--node", name]
+        command = [*program, "serve", "--tcp", str(self.address), "--node", name]
         command += ["--database", settings.database, "--bus", settings.bus]
         command += ["--lease", str(settings.lease), "--sweep", str(settings.sweep)]
         command += ["--log-format", "json", "--log-level", "debug", *options]

@@ -1,0 +1,114 @@
+"""What a run is going to do, drawn from its seed: pure, so the same seed gives the same plan of load and of faults."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import attrs
+
+__all__ = ["AccountPlan", "FaultPlan", "Plan", "draw_faults", "draw_plan"]
+
+#: How long each fault lasts, in seconds (from, to); what is killed or restarted takes its start's time beyond that.
+FAULTS: dict[str, tuple[float, float]] = {
+    "node-kill": (0.1, 2.0),
+    "node-pause": (0.5, 9.0),
+    "node-restart": (0.0, 0.5),
+    "redis-kill": (0.3, 4.0),
+    "redis-flap": (0.2, 0.5),
+    "redis-pause": (0.5, 6.0),
+    "database-kill": (0.1, 2.0),
+    "database-restart": (0.0, 1.0),
+    "database-pause": (0.5, 6.0),
+    "client-reset": (0.0, 0.0),
+    "client-blackhole": (2.0, 8.0),
+    "nginx-reload": (0.0, 0.0),
+    "partition-database": (1.0, 9.0),
+    "partition-redis": (1.0, 6.0),
+}
+
+#: Between one fault's end and the next one's begin, in seconds; and how often the next one does not wait for the end.
+_PAUSE = (0.3, 3.0)
+_TOGETHER = 0.25
+
+
+@attrs.frozen
+class AccountPlan:
+    """`devices` connections at once; `peers`, `friends` and `groups` are numbers of accounts and groups.
+
+    `late` are groups that it joins during the run. Who `leaves` is away when the run ends.
+    """
+
+    number: int
+    devices: int
+    peers: tuple[int, ...]
+    friends: tuple[int, ...]
+    groups: tuple[int, ...]
+    late: tuple[int, ...]
+    leaves: bool
+
+
+@attrs.frozen
+class FaultPlan:
+    """`at` is in seconds from the beginning of the load; `draw` chooses what is hit among what there is, from 0 to 1."""
+
+    at: float
+    kind: str
+    seconds: float
+    draw: float
+
+
+@attrs.frozen
+class Plan:
+    """`founders` are the accounts that create the groups, in the order of their numbers."""
+
+    seed: int
+    accounts: tuple[AccountPlan, ...]
+    founders: tuple[int, ...]
+    faults: tuple[FaultPlan, ...]
+
+
+def draw_plan(seed: int, *, clients: int, seconds: float, kinds: Mapping[str, int]) -> Plan:
+    """A plan for `clients` connections: two thirds as many accounts, some with several devices, in groups of all sizes.
+
+    `kinds` are the faults that there may be, with how often each is drawn compared with the others.
+    """
+    draw = random.Random(f"{seed} load")
+    count = max(2, clients * 2 // 3)
+    devices = [1] * count
+    for _ in range(clients - count):
+        devices[draw.randrange(count)] += 1
+    groups = max(1, count // 3)
+    founders = tuple(draw.randrange(count) for _ in range(groups))
+    accounts = []
+    for number in range(count):
+        others = [other for other in range(count) if other != number]
+        member = [group for group in range(groups) if founders[group] != number and draw.random() < 0.6]
+        late = tuple(group for group in member if draw.random() < 0.3)
+        accounts.append(
+            AccountPlan(
+                number,
+                devices[number],
+                tuple(draw.sample(others, min(3, len(others)))) + ((number,) if draw.random() < 0.2 else ()),
+                tuple(sorted(draw.sample(others, min(3, len(others))))),
+                tuple(group for group in member if group not in late),
+                late,
+                leaves=number % 4 == 3,
+            )
+        )
+    return Plan(seed, tuple(accounts), founders, draw_faults(seed, seconds=seconds, kinds=kinds))
+
+
+def draw_faults(seed: int, *, seconds: float, kinds: Mapping[str, int]) -> tuple[FaultPlan, ...]:
+    """Faults one after the other, some before the one before has ended; the last has ended when the load ends."""
+    draw = random.Random(f"{seed} faults")
+    faults = []
+    at = min(1.0, seconds / 6)
+    while kinds and at < seconds:
+        kind = draw.choices(list(kinds), list(kinds.values()))[0]
+        lasts = draw.uniform(*FAULTS[kind])
+        if at + lasts > seconds:
+            break
+        faults.append(FaultPlan(round(at, 3), kind, round(lasts, 3), draw.random()))
+        at += draw.uniform(*_PAUSE) + (0 if draw.random() < _TOGETHER else lasts)
+    return tuple(faults)
