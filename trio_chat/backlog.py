@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_chat.session import Dialect
 from trio_chat.wire.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ async def _catch_up_with(connection: Connection, conv: str) -> None:
         if head is None or position == head:
             # No await since the head was read: from here on the router delivers to this connection.
             del connection.lag[conv]
+            connection.begun.discard(conv)
             return
         if position > head:
             await trio.sleep(_WAIT)
@@ -62,9 +64,14 @@ async def _hand(connection: Connection, delivery: Delivery) -> None:
     connection.lag[conv] = seq
     if (conv, seq) in connection.own:
         connection.node.router.reply_in_place(connection, delivery, connection.own.pop((conv, seq)))
-    elif delivery.sender == account.id and account.pending.get(conv) == seq - 1:
-        # One's own message counts as received where everything before it is.
-        connection.node.chat.received(connection, account, conv, seq)
+        connection.begun.add(conv)
     else:
-        connection.deliver(delivery)
+        # One's own message counts as received where everything before it is.
+        received = delivery.sender == account.id and account.pending.get(conv) == seq - 1
+        if received:
+            connection.node.chat.received(connection, account, conv, seq)
+        # But what a modern connection gets has no hole, once it has begun.
+        if not received or (conv in connection.begun and connection.session.dialect is Dialect.MODERN):
+            connection.begun.add(conv)
+            connection.deliver(delivery)
     await connection.wait_drained()

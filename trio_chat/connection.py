@@ -58,8 +58,8 @@ class Connection:
     """A client's session, outbox and place in the conversations.
 
     `lag` has, for each conversation in which this connection is behind (or, after a join, ahead of) what the node has
-    delivered, the last seq that it was handed; in all others it is where the node is. `own` has the replies to messages
-    sent here in a conversation that lags: each waits for its place.
+    delivered, the last seq that it was handed; in all others it is where the node is. `begun` has those of them in which it
+    was handed something. `own` has the replies to messages sent here in a conversation that lags: each waits for its place.
     """
 
     def __init__(self, node: Node, transport: Transport) -> None:
@@ -69,6 +69,7 @@ class Connection:
         self.account: LocalAccount | None = None
         self.token: str | None = None
         self.lag: dict[str, int] = {}
+        self.begun: set[str] = set()
         self.own: dict[tuple[str, int], bytes | None] = {}
         self.prefetched: deque[Delivery] = deque()
         self.last_heard = trio.current_time()
@@ -130,6 +131,7 @@ class Connection:
             self._catching_up = None
         account, self.account, self.token = self.account, None, None
         self.lag.clear()
+        self.begun.clear()
         for reply in self.own.values():
             if reply is not None:
                 self.send(reply)

@@ -9,6 +9,8 @@ import trio
 
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
+from trio_chat.store.log import MessageLog
+from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
 
@@ -451,3 +453,32 @@ async def test_large_texts_in_one_burst(address: Address) -> None:
         for _ in range(count):
             await wire.send(Kind.DIRECT, toid=bob, msg="'" * 16_000)
         assert [(await wire.receive(Kind.REPLY))["seq"] for _ in range(count)] == list(range(1, count + 1))
+
+
+async def test_ones_own_messages_leave_no_hole_in_what_was_missed(
+    server: Server, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count as received where everything before them is: at the beginning they are passed over, later not."""
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    conv = f"d:{alice}:{bob}"
+    async with log_in(address, alice) as a, log_in(address, bob) as b:
+        await a.ok(Kind.DIRECT, toid=bob, msg="own")
+        for number in range(50):  # as many as are read at once
+            await b.ok(Kind.DIRECT, toid=alice, msg=str(number))
+        await a.ok(Kind.DIRECT, toid=bob, msg="own")
+        await b.ok(Kind.DIRECT, toid=alice, msg="last")
+
+    read_after = server.node.messages.after
+
+    async def after(_: MessageLog, conv: str, seq: int, limit: int) -> list[Delivery]:
+        """The second page is read when the first one has been received."""
+        with trio.fail_after(5):
+            while seq == 51 and server.node.router.accounts[alice].pending.get(conv) != 51:
+                await trio.sleep(0.01)
+        return await read_after(conv, seq, limit)
+
+    monkeypatch.setattr(MessageLog, "after", after)
+    async with log_in(address, alice) as a:
+        assert [frame["seq"] for frame in await a.messages(50)] == list(range(2, 52))
+        await a.send(Kind.RECEIVED, conv=conv, seq=51)
+        assert [frame["seq"] for frame in await a.messages(2)] == [52, 53]
