@@ -137,6 +137,8 @@ class Connection:
                 self.send(reply)
         self.own.clear()
         self.prefetched.clear()
+        # Whoever logs in here next must not see them; they come again.
+        self._outbox.drop_deliveries()
         if account is not None and self.node.router.detach(self, account):
             self.node.presence.left(account.id)
 
@@ -316,13 +318,14 @@ class Connection:
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def send(self, frame: bytes, receipts: tuple[Receipt, ...] = ()) -> None:
+    def send(self, frame: bytes, receipts: tuple[Receipt, ...] = (), *, delivery: bool = False) -> None:
         """Queue a frame, without its terminator; the router's next `flush` sends it. Never blocks.
 
-        Where the outbox is full the connection is closed: its client does not read.
+        Where the outbox is full the connection is closed: its client does not read. A `delivery` that is still queued
+        when the account logs out is dropped.
         """
         outbox = self._outbox
-        outbox.push(frame, receipts)
+        outbox.push(frame, receipts, delivery=delivery)
         if outbox.over:
             self.flush()
             if outbox.over:
@@ -337,14 +340,14 @@ class Connection:
     def deliver(self, delivery: Delivery) -> None:
         """Queue a message of a conversation."""
         if self.session.dialect is Dialect.MODERN:
+            # Such a client knows by LOGOUT's REPLY what was sent to whom.
             self.send(delivery.modern())
-        elif self.paced:
-            *parts, last = classic.split_delivery(delivery, classic.BUFFER - 1)
-            for part in parts:
-                self.send(part)
-            self.send(last, ((delivery.conv, delivery.seq),))
-        else:
-            self.send(delivery.classic(), ((delivery.conv, delivery.seq),))
+            return
+        assert self.account is not None
+        parts = classic.split_delivery(delivery, classic.BUFFER - 1) if self.paced else [delivery.classic()]
+        receipt = (self.account.id, delivery.conv, delivery.seq)
+        for number, part in enumerate(parts, 1):
+            self.send(part, (receipt,) if number == len(parts) else (), delivery=True)
 
     @property
     def paced(self) -> bool:
@@ -401,9 +404,12 @@ class Connection:
         if count:
             receipts = self._outbox.sent(count)
             self._drained.set()
-            if receipts and self.account is not None:
-                for conv, seq in receipts:
+            for userid, conv, seq in receipts:
+                if self.account is not None and self.account.id == userid:
                     self.node.chat.received(self, self.account, conv, seq)
+                else:
+                    # The account has logged out since the frame was begun.
+                    self.node.receipts.move(userid, conv, seq)
         return count
 
     async def wait_drained(self, size: int | None = None) -> None:

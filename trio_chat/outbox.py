@@ -6,8 +6,9 @@ from collections import deque
 
 __all__ = ["Outbox", "Receipt"]
 
-#: A conversation and a seq in it: everything up to it is received once the frame has been handed to the kernel.
-Receipt = tuple[str, int]
+#: An account, a conversation and a seq in it: the account has received everything up to it once the frame has been
+#: handed to the kernel. The account is named because by then somebody else may be logged in on the connection.
+Receipt = tuple[int, str, int]
 
 
 class Outbox:
@@ -17,12 +18,14 @@ class Outbox:
     whoever sees that closes the connection: the client gets the rest after its next login.
     """
 
-    __slots__ = ("_frames", "_receipts", "_rest", "_sent", "limit", "size")
+    __slots__ = ("_droppable", "_frames", "_receipts", "_rest", "_sent", "limit", "size")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
         self._frames: list[bytes] = []
+        # For each of the frames: whether `drop_deliveries` takes it away.
+        self._droppable: list[bool] = []
         self._rest = b""
         # Positions in the stream of all bytes ever queued: up to where it was sent, and where receipts are due.
         self._sent = 0
@@ -35,13 +38,24 @@ class Outbox:
     def over(self) -> bool:
         return self.size > self.limit
 
-    def push(self, frame: bytes, receipts: tuple[Receipt, ...] = ()) -> None:
-        """Queue a frame; `receipts` are due when it has been sent whole."""
+    def push(self, frame: bytes, receipts: tuple[Receipt, ...] = (), *, delivery: bool = False) -> None:
+        """Queue a frame; `receipts` are due when it has been sent whole. `drop_deliveries` forgets a `delivery`."""
         self._frames.append(frame)
+        self._droppable.append(delivery)
         self.size += len(frame) + 1
         if receipts:
             due = self._sent + self.size
             self._receipts.extend((due, receipt) for receipt in receipts)
+
+    def drop_deliveries(self) -> None:
+        """Forget the deliveries that were not taken yet, and every receipt but those for what was taken."""
+        if not any(self._droppable):
+            return
+        self._frames = [frame for frame, dropped in zip(self._frames, self._droppable, strict=True) if not dropped]
+        self._droppable = [False] * len(self._frames)
+        self.size = len(self._rest) + sum(len(frame) + 1 for frame in self._frames)
+        while self._receipts and self._receipts[-1][0] > self._sent + len(self._rest):
+            self._receipts.pop()
 
     def take(self, terminator: bytes) -> bytes:
         """Everything that is to be sent, terminators included. Tell `sent` how much of it went out."""
@@ -49,12 +63,14 @@ class Outbox:
             self._frames.append(b"")
             self._rest += terminator.join(self._frames)
             self._frames.clear()
+            self._droppable.clear()
         return self._rest
 
     def take_frame(self, terminator: bytes) -> bytes:
         """Like `take`, for at most one frame: what is left of what was taken before, or else the next frame."""
         if not self._rest and self._frames:
             self._rest = self._frames.pop(0) + terminator
+            self._droppable.pop(0)
         return self._rest
 
     def sent(self, count: int) -> list[Receipt]:

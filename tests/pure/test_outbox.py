@@ -34,7 +34,7 @@ class Sending(RuleBasedStateMachine):
 
     @rule(frame=FRAMES, receipts=st.integers(0, 2))
     def push(self, frame: bytes, receipts: int) -> None:
-        given = tuple((f"d:1:{number}", len(self.pushed)) for number in range(receipts))
+        given = tuple((number, "d:1:2", len(self.pushed)) for number in range(receipts))
         self.outbox.push(frame, given)
         self.pushed.append(frame)
         self.queued.append(frame)
@@ -130,13 +130,13 @@ def test_a_frame_is_ended_as_the_client_ends_its_own_when_it_is_taken() -> None:
 
 def test_a_receipt_is_due_with_the_last_byte_of_its_frame_the_terminator() -> None:
     outbox = Outbox(100)
-    outbox.push(b"ab", (("d:1:2", 1),))
-    outbox.push(b"c", (("d:1:2", 2), ("g:5", 9)))
+    outbox.push(b"ab", ((1, "d:1:2", 1),))
+    outbox.push(b"c", ((1, "d:1:2", 2), (1, "g:5", 9)))
     outbox.take(b"\n")
     assert outbox.sent(2) == []
-    assert outbox.sent(1) == [("d:1:2", 1)]
+    assert outbox.sent(1) == [(1, "d:1:2", 1)]
     assert outbox.sent(1) == []
-    assert outbox.sent(1) == [("d:1:2", 2), ("g:5", 9)]
+    assert outbox.sent(1) == [(1, "d:1:2", 2), (1, "g:5", 9)]
     assert outbox.sent(0) == []
 
 
@@ -145,10 +145,10 @@ def test_receipts_of_frames_pushed_while_others_were_being_sent() -> None:
     outbox.push(b"ab")
     outbox.take(b"\n")
     outbox.sent(1)
-    outbox.push(b"cd", (("d:1:2", 1),))
+    outbox.push(b"cd", ((1, "d:1:2", 1),))
     assert outbox.take(b"\n") == b"b\ncd\n"
     assert outbox.sent(4) == []
-    assert outbox.sent(1) == [("d:1:2", 1)]
+    assert outbox.sent(1) == [(1, "d:1:2", 1)]
 
 
 @pytest.mark.parametrize(("limit", "over"), [(7, True), (8, False), (9, False)], ids=str)
@@ -165,7 +165,7 @@ def test_it_is_over_when_it_holds_more_than_its_limit_terminators_included(limit
 def test_however_little_the_kernel_takes_everything_goes_out(frames: list[bytes], takes: list[int]) -> None:
     outbox = Outbox(0)
     for seq, frame in enumerate(frames):
-        outbox.push(frame, (("g:1", seq),))
+        outbox.push(frame, ((1, "g:1", seq),))
     out = b""
     due: list[Receipt] = []
     turn = 0
@@ -179,4 +179,22 @@ def test_however_little_the_kernel_takes_everything_goes_out(frames: list[bytes]
         assert len(due) == out.count(b"\0")
         turn += 1
     assert out == b"".join(frame + b"\0" for frame in frames)
-    assert due == [("g:1", seq) for seq in range(len(frames))]
+    assert due == [(1, "g:1", seq) for seq in range(len(frames))]
+
+
+def test_deliveries_that_were_not_taken_are_dropped_with_their_receipts() -> None:
+    outbox = Outbox(100)
+    outbox.push(b"one", ((1, "g:1", 1),), delivery=True)
+    outbox.push(b"two", ((1, "g:1", 2),), delivery=True)
+    assert outbox.take_frame(b"\0") == b"one\0"
+    outbox.sent(2)
+    outbox.push(b"answer")
+    outbox.push(b"three", ((1, "g:1", 3),), delivery=True)
+    outbox.drop_deliveries()
+    assert outbox.size == len(b"e\0answer\0")
+    assert outbox.take_frame(b"\0") == b"e\0", "what was begun is finished"
+    assert outbox.sent(2) == [(1, "g:1", 1)]
+    outbox.push(b"next", ((2, "g:1", 3),), delivery=True)
+    assert outbox.take(b"\n") == b"answer\nnext\n"
+    assert outbox.sent(12) == [(2, "g:1", 3)]
+    assert not outbox

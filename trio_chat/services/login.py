@@ -105,6 +105,6 @@ def _acknowledge_classic(
     frame, count = classic.fit_login_ack(account.id, account.name, friends, groups, ready, limit)
     last: dict[str, int] = {message.conv: message.seq for message in ready[:count]}
     connection.lag.update(last)
-    receipts: tuple[Receipt, ...] = tuple(last.items())
+    receipts: tuple[Receipt, ...] = tuple((account.id, conv, seq) for conv, seq in last.items())
     connection.send(frame, receipts)
     connection.prefetched.extend(ready[count:])
