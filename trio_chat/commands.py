@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from trio_chat.errors import BadRequest
 from trio_chat.services.login import log_in
+from trio_chat.session import Dialect
 from trio_chat.wire.messages import (
     AddFriend,
     CreateGroup,
@@ -112,8 +114,12 @@ async def _login(connection: Connection, request: Login, ref: Ref | None) -> Non
 
 
 async def _logout(connection: Connection, _: Request, ref: Ref | None) -> None:
-    # What was sent before is answered before.
-    await connection.wait_answered()
+    # What was sent before is answered before, each message in its place; but nobody is kept here for long by a backlog
+    # that he does not read, or that the database does not give: what then waits for its place is answered without it.
+    await connection.wait_stored()
+    if connection.session.dialect is Dialect.MODERN:
+        with trio.move_on_after(connection.node.settings.store_timeout):
+            await connection.wait_answered()
     token = connection.token
     if token is not None:
         await connection.node.accounts.revoke_token(token)

@@ -80,6 +80,8 @@ class Connection:
         self._outbox = Outbox(limits.outbox)
         self._nursery: trio.Nursery | None = None
         self._waiting: deque[_Pending | bytes] = deque()
+        # Messages sent here: those that the writer has, and all that are not answered.
+        self._storing = 0
         self._in_flight = 0
         self._room = trio.Event()
         self._drained = trio.Event()
@@ -133,8 +135,7 @@ class Connection:
         self.lag.clear()
         self.begun.clear()
         for reply in self.own.values():
-            if reply is not None:
-                self.send(reply)
+            self.message_answered(reply)
         self.own.clear()
         self.prefetched.clear()
         # Whoever logs in here next must not see them; they come again.
@@ -283,8 +284,13 @@ class Connection:
         self.answer(answer_kind(kind), ref, fields)
         self._flush_soon()
 
-    async def wait_answered(self) -> None:
+    async def wait_stored(self) -> None:
         """Wait until every message sent here has been stored or has failed. Cancelling is safe."""
+        while self._storing:
+            await self._wait_room()
+
+    async def wait_answered(self) -> None:
+        """Wait until every message sent here is answered, each in its place. Cancelling is safe."""
         while self._in_flight:
             await self._wait_room()
 
@@ -294,11 +300,17 @@ class Connection:
         await self._room.wait()
 
     def message_submitted(self) -> None:
+        """A message is on its way to the writer. It is in flight until it is answered."""
+        self._storing += 1
         self._in_flight += 1
 
     def message_stored(self, ref: Ref | None, where: Stored) -> bytes | None:
-        """The writer has stored a message that was sent here; returns the reply, which a classic client does not get."""
-        self._message_done()
+        """The writer has stored a message that was sent here; returns the reply, which a classic client does not get.
+
+        The reply has to be handed to `message_answered`, the absent one too.
+        """
+        self._storing -= 1
+        self._room.set()
         if self.session.dialect is Dialect.CLASSIC:
             return None
         reply: dict[str, Any] = {"msgid": int(Kind.REPLY)}
@@ -309,12 +321,16 @@ class Connection:
 
     def message_failed(self, ref: Ref | None, error: RequestError) -> None:
         """The writer could not store a message that was sent here."""
-        self._message_done()
+        self._storing -= 1
+        self.message_answered(None)
         self._fail(Kind.DIRECT, ref, error)
 
-    def _message_done(self) -> None:
+    def message_answered(self, reply: bytes | None) -> None:
+        """A message that was sent here has been stored and its place has come, or it needs none: send its reply."""
         self._in_flight -= 1
         self._room.set()
+        if reply is not None:
+            self.send(reply)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,7 @@ class Router:
     def detach(self, connection: Connection, account: LocalAccount) -> bool:
         """A connection has logged out or ended: forget it, at once. Returns whether it was the account's last here."""
         account.connections.remove(connection)
+        self._answer_ahead(connection)
         if account.connections:
             return False
         del self.accounts[account.id]
@@ -191,6 +192,14 @@ class Router:
                 self._states.pop(friend, None)
         self._bus.unsubscribe(channels)
         return True
+
+    def _answer_ahead(self, origin: Connection) -> None:
+        """Whoever leaves is told now of his messages whose place has not come: they are in the log."""
+        for ahead in self._ahead.values():
+            for seq, arrival in ahead.items():
+                if arrival.origin is origin:
+                    origin.message_answered(arrival.reply)
+                    ahead[seq] = _Arrival(arrival.delivery, None, None)
 
     def _forget(self, conv: str) -> None:
         self._heads.pop(conv, None)
@@ -246,8 +255,8 @@ class Router:
             if self._loading:
                 self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
             if delivery.is_group or not self._open_direct(conv, delivery.sender, delivery.to):
-                if origin is not None and reply is not None:
-                    origin.send(reply)
+                if origin is not None:
+                    origin.message_answered(reply)
                 return
             head = 0
         if delivery.seq == head + 1:
@@ -261,9 +270,9 @@ class Router:
                 if known is None or known.origin is None:
                     ahead[delivery.seq] = _Arrival(delivery, origin, reply)
             self.heard(conv, delivery.seq)
-        elif reply is not None and origin is not None:
+        elif origin is not None:
             # The log was quicker than the writer's own report of the commit.
-            self.reply_in_place(origin, delivery, reply)
+            origin.message_answered(reply)
 
     def heard(self, conv: str, seq: int) -> None:
         """The log of a conversation is known to reach `seq`: fetch what is missing here."""
@@ -294,7 +303,7 @@ class Router:
         self._heads[conv] = seq
         if conv in self._holes and self._holes[conv] <= seq:
             del self._holes[conv]
-        answered = arrival.reply is None
+        answered = origin is None
         for account in self._recipients(delivery):
             if account.id != sender:
                 account.pending.setdefault(conv, seq - 1)
@@ -310,18 +319,17 @@ class Router:
                     self.reply_in_place(connection, delivery, arrival.reply)
                 else:
                     connection.deliver(delivery)
-        if not answered and origin is not None and arrival.reply is not None:
-            # It has logged out meanwhile; a request is answered all the same.
-            origin.send(arrival.reply)
+        if not answered and origin is not None:
+            # It has ended meanwhile.
+            origin.message_answered(arrival.reply)
 
     def reply_in_place(self, connection: Connection, delivery: Delivery, reply: bytes | None) -> None:
         """On the connection that sent a message its reply takes the message's place; a classic one gets nothing.
 
         Except that a classic message to oneself comes back.
         """
-        if reply is not None:
-            connection.send(reply)
-        elif delivery.sender == delivery.to and not delivery.is_group:
+        connection.message_answered(reply)
+        if reply is None and delivery.sender == delivery.to and not delivery.is_group:
             connection.deliver(delivery)
 
     def _hand_out_ahead(self, conv: str) -> None:

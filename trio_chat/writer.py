@@ -140,8 +140,7 @@ class Writer:
             draft, origin = item.draft, item.origin
             reply = origin.message_stored(item.ref, where)
             if where.duplicate:
-                if reply is not None:
-                    origin.send(reply)
+                origin.message_answered(reply)
                 continue
             delivery = Delivery(
                 where.conv,

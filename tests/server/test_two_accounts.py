@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import trio
-import trio.testing
 
+from tests.server.stalling import eventually, stalling
 from tests.wire import Wire, connect, log_in, register
 from trio_chat import Address, Server
-from trio_chat.connection import Connection
 from trio_chat.wire.messages import Kind
 
 
@@ -58,68 +56,23 @@ async def test_what_one_account_was_sent_is_not_received_by_the_next(address: Ad
                 assert least <= await received_seq(again, f"g:{groupid}") <= most
 
 
-class Stalling:
-    """A client's end whose kernel takes what it is told to."""
-
-    peer = "stalling"
-
-    def __init__(self, *requests: bytes) -> None:
-        self.requests, self._incoming = trio.open_memory_channel[bytes](100)
-        self.takes = 1 << 20
-        self.sent = b""
-        self._writable = trio.Event()
-
-    def go_on(self) -> None:
-        self.takes = 1 << 20
-        self._writable.set()
-
-    async def receive(self) -> bytes:
-        return await self._incoming.receive()
-
-    def send_nowait(self, data: bytes) -> int:
-        taken = data[: self.takes]
-        self.takes -= len(taken)
-        self.sent += taken
-        return len(taken)
-
-    async def wait_writable(self) -> None:
-        await self._writable.wait()
-
-    def end(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 async def test_a_frame_that_was_begun_before_a_logout_is_finished_for_its_account(server: Server) -> None:
     address = server.addresses[0]
     alice, bob, _ = [await register(address, name) for name in ("alice", "bob", "carol")]
     groupid = await group_of(address, "carol", "alice", "bob")
-    transport = Stalling()
-
-    async def until(condition: str) -> None:
-        with trio.fail_after(5):
-            while condition.encode() not in transport.sent:
-                await trio.sleep(0.001)
-
-    async with log_in(address, "carol") as carol, trio.open_nursery() as nursery:
-        connection = Connection(server.node, transport)
-        nursery.start_soon(connection.run)
-        await transport.requests.send(b'{"msgid":1,"id":%d,"password":"secret"}\n' % alice)
-        await until('"errno":0,"id":%d' % alice)
-        transport.takes = 10  # of the first frame
+    async with log_in(address, "carol") as carol, stalling(server) as (connection, client):
+        client.request(Kind.LOGIN, id=alice, password="secret")
+        await eventually(lambda: client.frames)
+        client.takes = 10  # of the first frame
         for number in range(3):
             await carol.ok(Kind.GROUP, groupid=groupid, msg=f"message {number}")
-        await transport.requests.send(b'{"msgid":3}\n{"msgid":1,"id":%d,"password":"secret"}\n' % bob)
-        with trio.fail_after(5):
-            while bob not in server.node.router.accounts:
-                await trio.sleep(0.001)
-        transport.go_on()
-        await until("message 2")
-        assert transport.sent.count(b"message 0") == 2
-        assert transport.sent.count(b"message 2") == 1
-        connection.close("test")
+        client.request(Kind.LOGOUT)
+        client.request(Kind.LOGIN, id=bob, password="secret")
+        await eventually(lambda: connection.account and connection.account.id == bob)
+        client.go_on()
+        await eventually(lambda: len(client.frames) == 3)
+        assert client.frames[1]["msg"] == "message 0"
+        assert len(client.frames[2]["offlinemsg"]) == 3
     for name, seq in (("alice", 1), ("bob", 3)):
         async with log_in(address, name) as again:
             assert await received_seq(again, f"g:{groupid}") == seq
