@@ -21,6 +21,7 @@ import msgspec
 import structlog
 import trio
 
+from trio_chat.background import as_unavailable
 from trio_chat.bus.contract import Bus, Event
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import Changes, Cursor, MessageLog
@@ -474,8 +475,9 @@ class Router:
             self._holes_found = trio.Event()
             await trio.sleep(_HOLE_GRACE)
             try:
-                for conv in list(self._holes):
-                    await self._fill(conv)
+                with as_unavailable("fill holes"):
+                    for conv in list(self._holes):
+                        await self._fill(conv)
             except Unavailable:
                 await trio.sleep(0.25)
                 self._holes_found.set()
@@ -514,11 +516,12 @@ class Router:
                 looks.clear()
                 continue
             try:
-                if not looks:
-                    looks.append(await self._log.now())
-                changes = await self._log.changes(looks[0] - _LOOKBACK_MS)
-                looks.append(changes.now)
-                await self._apply(changes)
+                with as_unavailable("look for what the bus lost"):
+                    if not looks:
+                        looks.append(await self._log.now())
+                    changes = await self._log.changes(looks[0] - _LOOKBACK_MS)
+                    looks.append(changes.now)
+                    await self._apply(changes)
             except Unavailable:
                 continue
 

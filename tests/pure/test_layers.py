@@ -50,6 +50,7 @@ LAYERS = (
     Layer("checker", CHECKER, ours=CHECKER, libraries=("attrs", "msgspec")),
     Layer("settings", ("config",), ours=("errors",), libraries=("attrs", "cattrs", "platformdirs")),
     Layer("logging", ("logs",), libraries=("structlog",)),
+    Layer("background tasks", ("background",), ours=("errors",), libraries=("structlog",)),
     Layer("bus contract", ("bus.contract",), libraries=("trio",)),
     Layer("local bus", ("bus.local",), ours=("bus.contract",), libraries=("attrs", "structlog", "trio")),
     Layer(
@@ -83,6 +84,7 @@ LAYERS = (
         ours=(
             *WIRE,
             *STATEMENTS,
+            "background",
             "bus.contract",
             "services.*",
             "router",
@@ -95,7 +97,7 @@ LAYERS = (
     Layer(
         "core",
         CORE,
-        ours=(*PURE, *CORE, "services.*", "bus.contract"),
+        ours=(*PURE, *CORE, "services.*", "background", "bus.contract"),
         libraries=("attrs", "msgspec", "structlog", "trio"),
     ),
     Layer(

@@ -317,6 +317,26 @@ async def test_an_operator_who_kills_it(database: MySQL, mariadb: MariaDB, what:
     await database.run(insert(3))
 
 
+@pytest.mark.parametrize(
+    "errno",
+    [
+        pytest.param(1026, id="error writing file"),
+        pytest.param(1030, id="storage engine"),
+        pytest.param(1038, id="no sort memory"),
+        pytest.param(1047, id="Galera: not ready"),
+        pytest.param(1142, id="no right"),
+        pytest.param(1146, id="no table"),
+        pytest.param(3100, id="Group Replication: refused"),
+    ],
+)
+async def test_a_server_that_cannot_at_present(database: MySQL, errno: int) -> None:
+    with pytest.raises(Unavailable):
+        await database.run(
+            statements("INSERT INTO t VALUES (1, '')", f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {errno}")
+        )
+    assert await ids(database) == []
+
+
 async def test_a_killed_pooled_connection_is_not_noticed(database: MySQL, mariadb: MariaDB) -> None:
     (result,) = await database.run(statements("SELECT CONNECTION_ID()"))
     mariadb.sql(f"KILL CONNECTION {result.rows[0][0]}")

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import structlog
 import trio
 
+from trio_chat.background import as_unavailable
 from trio_chat.errors import AccountInUse, StartupError, Unavailable
 from trio_chat.router import Router
 from trio_chat.services.receipts import Receipts
@@ -162,9 +163,10 @@ class Presence:
                 continue
             self._leaving = leaving
             try:
-                # First what they received: their next login, on whatever node, begins there.
-                await self._receipts.flush()
-                changes = await self._table.leave(list(leaving), self._node)
+                with as_unavailable("tell who left"):
+                    # First what they received: their next login, on whatever node, begins there.
+                    await self._receipts.flush()
+                    changes = await self._table.leave(list(leaving), self._node)
             except Unavailable:
                 self._left |= leaving
                 await trio.sleep(0.25)
@@ -181,12 +183,13 @@ class Presence:
         while True:
             await trio.sleep(self._lease / 4)
             try:
-                if not await self._table.beat(self._node):
-                    await self._begin_again()
-                await self._clear_dead()
-                beats += 1
-                if beats % _RECONCILE_BEATS == 0:
-                    await self._reconcile()
+                with as_unavailable("keep the lease"):
+                    if not await self._table.beat(self._node):
+                        await self._begin_again()
+                    await self._clear_dead()
+                    beats += 1
+                    if beats % _RECONCILE_BEATS == 0:
+                        await self._reconcile()
             except Unavailable:
                 # While nobody can beat nobody's silence means anything.
                 self._beats.clear()

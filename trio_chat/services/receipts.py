@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from trio_chat.background import as_unavailable
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import MessageLog
 
@@ -56,7 +57,8 @@ class Receipts:
             moves, self._moves = self._moves, {}
             self._begun += 1
             try:
-                await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])
+                with as_unavailable("write receipts"):
+                    await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])
                 self._failed = False
             except Unavailable:
                 self._failed = True

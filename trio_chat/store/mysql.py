@@ -51,8 +51,12 @@ MIGRATION_LOCK: Final = 60
 _DUPLICATE: Final = frozenset({1062, 1169, 1586})
 #: Deadlock, and waited too long for a lock. On a cluster (Galera) COMMIT too may answer with the first.
 _TRY_AGAIN: Final = frozenset({1213, 1205})
-#: The server works but cannot serve us now: disk or table full, too many connections, read-only, interrupted.
-_UNABLE: Final = frozenset({1021, 1040, 1041, 1114, 1180, 1203, 1226, 1290, 1317, 1792, 1836, 1969, 3024})
+#: The server works but cannot serve us now: disk or table full, no memory, too many connections, read-only, interrupted,
+#: a right or a table missing while an operator is at work, the cluster (Galera, Group Replication) not ready.
+_UNABLE: Final = frozenset({
+    *(1021, 1026, 1030, 1037, 1038, 1040, 1041, 1047, 1114, 1142, 1146, 1180),
+    *(1203, 1226, 1290, 1317, 1792, 1836, 1969, 3024, 3100),
+})  # fmt: skip
 
 
 class _CommitLost(Exception):

@@ -36,9 +36,11 @@ _BUSY_SECONDS = 2.0
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
 }
 
@@ -160,8 +162,8 @@ class _ConnectionThread:
         assert result is not None
         try:
             return result.unwrap()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _PASSING:
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
                 raise
             raise Unavailable(f"the database cannot be used at present ({error}); nothing was stored") from error
 
