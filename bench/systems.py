@@ -74,7 +74,18 @@ class System:
         python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile else [])]
         with self.fresh(directory) as url:
             accounts, groupid = trio.run(_prepare, url, workload)
-            command = [*python, "-m", "trio_chat", "serve", "--tcp", f"127.0.0.1:{port}", "--database", url]
+            command = [
+                *python,
+                "-m",
+                "trio_chat",
+                "serve",
+                "--tcp",
+                f"127.0.0.1:{port}",
+                "--http",
+                "off",
+                "--database",
+                url,
+            ]
             server = ServiceProcess(
                 "server",
                 [*command, "--bus", self.bus, "--log-level", "warning"],

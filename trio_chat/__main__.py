@@ -7,12 +7,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_chat import __version__
 from trio_chat.config import Settings, load, setting_names
 from trio_chat.errors import StartupError
+
+if TYPE_CHECKING:
+    from trio_chat.server import Server
 
 __all__ = ["main"]
 
@@ -56,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         flag = f"--{name.replace('_', '-')}"
         if field.default is False:
             serve.add_argument(flag, action="store_const", const=True, help=doc)
-        elif name == "tcp":
-            serve.add_argument(flag, action="append", metavar=metavar, help=f"{doc}; default 127.0.0.1:6000")
+        elif type(field.default) is tuple:
+            default = "".join(f"; default {each}" for each in field.default)
+            serve.add_argument(flag, action="append", metavar=metavar, help=doc + default)
         else:
             default = f"; default {field.default}" if field.default not in {"", None} else ""
             serve.add_argument(flag, metavar=metavar or name.upper(), help=f"{doc}{default}".replace("%", "%%"))
@@ -126,7 +131,7 @@ async def _serve_until_signalled(settings: Settings) -> None:
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_server(settings) as server:
-            _announce(settings, [str(address) for address in server.addresses], server.database)
+            _announce(settings, server)
             await signals.__anext__()
             async with trio.open_nursery() as nursery:
 
@@ -139,15 +144,18 @@ async def _serve_until_signalled(settings: Settings) -> None:
                 nursery.cancel_scope.cancel()
 
 
-def _announce(settings: Settings, addresses: list[str], database: str) -> None:
+def _announce(settings: Settings, server: Server) -> None:
     if settings.log_format == "json":  # the log says the same
         return
     print(f"trio-chat {__version__}")
-    for address in addresses:
+    for address in server.addresses:
         print(f"  listening on {address}")
-    print(f"  data in      {database}")
+    print(f"  data in      {server.database}")
     program = sys.argv[0] if Path(sys.argv[0]).name == "trio-chat" else f"{sys.executable} -m trio_chat"
-    print(f"  chat with    {program} client {addresses[0]}", flush=True)
+    print(f"  chat with    {program} client {server.addresses[0]}")
+    for page in server.pages[:1]:
+        print(f"  or open      {page}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

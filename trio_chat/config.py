@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import attrs
 import cattrs
 import platformdirs
-from attrs.validators import ge, gt, le, lt
+from attrs.validators import ge, gt, instance_of, le, lt
 
 from trio_chat.errors import StartupError
 
@@ -70,6 +71,12 @@ def _one_of(*allowed: str) -> Any:
             raise ValueError(f"it is {' or '.join(allowed)}")
 
     return check
+
+
+def _origins(_: object, __: object, value: tuple[str, ...]) -> None:
+    for origin in value:
+        if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
+            raise ValueError("an origin is https://HOST or https://HOST:PORT, without anything behind it")
 
 
 def _node_name(_: object, __: object, value: str) -> None:
@@ -128,7 +135,19 @@ class Settings:
     tcp: tuple[Address, ...] = _setting(
         (Address("127.0.0.1", 6000),), "listen for chat clients here (repeatable)", metavar="HOST:PORT"
     )
-    http: str = _setting("off", "the web client's address; off: none", validator=_one_of("off"), metavar="off")
+    http: Address | None = _setting(  # noqa: RUF009 (a field as every other)
+        Address("127.0.0.1", 8000),
+        "serve the web client, WebSockets, health and metrics here; off: nowhere",
+        validator=instance_of(Address | None),
+        metavar="HOST:PORT",
+    )
+    origins: tuple[str, ...] = _setting(
+        (),
+        "other sites whose pages may connect, as https://chat.example.org (repeatable); this server's own page always may",
+        validator=_origins,
+        metavar="ORIGIN",
+    )
+    ws_compression: bool = _setting(False, "compress long frames to browsers (permessage-deflate); default off")
     database: str = _setting(
         "",
         "sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db or mysql://USER:PASSWORD@HOST:PORT/NAME; "
@@ -308,6 +327,13 @@ def _convert(to: Any, value: object) -> Any:
         if not isinstance(texts, list | tuple) or not texts:
             raise TypeError("it is one HOST:PORT or a list of them")
         return tuple(_to_address(part, Address) for text in texts for part in _to_str(text, str).split(","))
+    if to == tuple[str, ...]:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            raise TypeError("it is one text or a list of them")
+        return tuple(part.strip() for text in texts for part in _to_str(text, str).split(","))
+    if to == Address | None:
+        return None if value == "off" else _to_address(value, Address)
     return _STRICT.structure(value, to)
 
 

@@ -8,6 +8,7 @@ no cancellation can come in between.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from trio_chat.commands import COMMANDS, DEAF
 from trio_chat.errors import Internal, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
 from trio_chat.outbox import Outbox, Receipt
 from trio_chat.session import Dialect, Identity, Session, State
-from trio_chat.transport.contract import Transport, TransportBroken
+from trio_chat.transport.contract import End, Transport, TransportBroken
 from trio_chat.transport.proxy import BadProxyHeader, parse_proxy_header
 from trio_chat.wire import classic
 from trio_chat.wire.delivery import Delivery
@@ -40,7 +41,6 @@ log = structlog.get_logger(__name__)
 _LINGER = 5.0
 #: How long bytes that a client does not expect any more are read, so that closing does not destroy the last answer.
 _DISCARD = 1.0
-_BROKEN = "broken"
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
 _BACKLOG_SHARE = 4
 
@@ -89,6 +89,8 @@ class Connection:
         self._dirty = False
         self._catching_up: trio.CancelScope | None = None
         self._next_frame_at = 0.0
+        self._reason = End.DONE
+        self._over: trio.Event | None = None
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
@@ -100,25 +102,46 @@ class Connection:
                 await self._read()
                 await self._finish()
                 nursery.cancel_scope.cancel()
+            self._forget()
+            await self._take_leave()
         except Exception:
             log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
         finally:
             self._end()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: End) -> None:
         """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""
         if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
             # A client that breaks off is everyday life, one that the server gives up on is worth a line.
-            say = log.debug if reason == _BROKEN else log.info
-            say("closing a connection", reason=reason, peer=self.peer, user=self.account and self.account.id)
+            say = log.debug if reason in {End.BROKEN, End.DRAINING} else log.info
+            say("closing a connection", reason=reason.value, peer=self.peer, user=self.account and self.account.id)
+            self._reason = reason
             self._nursery.cancel_scope.cancel()
 
-    def _end(self) -> None:
+    async def wait_ended(self) -> None:
+        """Wait until the connection is closed and forgotten. Cancelling is safe."""
+        if self in self.node.connections:
+            self._over = self._over or trio.Event()
+            await self._over.wait()
+
+    async def _take_leave(self) -> None:
+        """Say why this is the end, and see to it that the client can hear it."""
+        if self._transport.end(self._reason):
+            with trio.move_on_after(_DISCARD), contextlib.suppress(TransportBroken):
+                while await self._transport.receive():
+                    pass
+
+    def _forget(self) -> None:
         self.log_out()
         self.session.close()
         self._drained.set()
+
+    def _end(self) -> None:
+        self._forget()
         self._transport.close()
         self.node.connections.pop(self, None)
+        if self._over is not None:
+            self._over.set()
 
     def log_in(self, identity: Identity, account: LocalAccount, token: str | None) -> None:
         """LOGIN has succeeded: the router knows the connection."""
@@ -149,7 +172,8 @@ class Connection:
         """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
         settings, router, writer = self.node.settings, self.node.router, self.node.writer
         try:
-            data = await self._read_proxy_header() if settings.proxy_protocol else await self._transport.receive()
+            proxied = settings.proxy_protocol and self._transport.kind == "tcp"
+            data = await self._read_proxy_header() if proxied else await self._transport.receive()
             while data:
                 self.last_heard = trio.current_time()
                 self.pinged = False
@@ -157,6 +181,7 @@ class Connection:
                     self._take(frame)
                 if self._splitter.overflowed:
                     self._fail(None, None, TooLarge(f"a frame is at most {settings.limits.frame} bytes"))
+                    self._reason = End.TOO_LONG
                     break
                 router.flush()
                 while self._in_flight >= settings.limits.in_flight or len(self._waiting) >= settings.limits.requests:
@@ -165,7 +190,7 @@ class Connection:
                     await writer.wait_room()
                 data = await self._transport.receive()
         except TransportBroken:
-            self.close(_BROKEN)
+            self.close(End.BROKEN)
             await trio.lowlevel.checkpoint()
         except BadProxyHeader as error:
             log.warning("connection refused", peer=self.peer, reason=str(error))
@@ -191,14 +216,6 @@ class Connection:
             await self.wait_answered()
             self.flush()
             await self.wait_drained(0)
-            if self._splitter.overflowed:
-                self._transport.end()
-                with trio.move_on_after(_DISCARD):
-                    try:
-                        while await self._transport.receive():
-                            pass
-                    except TransportBroken:
-                        pass
 
     def _take(self, frame: bytes) -> None:
         """Do a request now, or have it wait for its turn behind those that wait already."""
@@ -345,7 +362,7 @@ class Connection:
         if outbox.over:
             self.flush()
             if outbox.over:
-                self.close("does not read")
+                self.close(End.DEAF)
         self._flush_soon()
 
     def notify(self, frame: bytes) -> None:
@@ -405,9 +422,9 @@ class Connection:
                     with trio.move_on_after(stall) as patience:
                         await self._transport.wait_writable()
                     if patience.cancelled_caught:
-                        self.close("does not read")
+                        self.close(End.DEAF)
         except TransportBroken:
-            self.close(_BROKEN)
+            self.close(End.BROKEN)
         finally:
             self._writing = False
 
@@ -415,7 +432,7 @@ class Connection:
         try:
             count = self._transport.send_nowait(data)
         except TransportBroken:
-            self.close(_BROKEN)
+            self.close(End.BROKEN)
             return len(data)
         if count:
             receipts = self._outbox.sent(count)
@@ -472,7 +489,7 @@ class Connection:
             return
         silence = now - self.last_heard
         if silence >= 2 * heartbeat:
-            self.close("silent")
+            self.close(End.SILENT)
         elif silence >= heartbeat and not self.pinged:
             self.pinged = True
             self.send(encode({"msgid": int(Kind.PING)}))

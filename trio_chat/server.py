@@ -11,6 +11,7 @@ answered and told, connections closed, presence cleared, bus and database closed
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from trio_chat.config import Address, Settings, default_database
 from trio_chat.connection import Connection
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.node import Node
+from trio_chat.pages import static_pages
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
 from trio_chat.services.chat import ChatService
@@ -44,7 +46,8 @@ from trio_chat.store.mysql import MySQL
 from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
-from trio_chat.transport.contract import Transport
+from trio_chat.transport.contract import End, Transport
+from trio_chat.transport.http import Site, serve_http
 from trio_chat.transport.poller import Poller
 from trio_chat.transport.tcp import accept_loop, listen
 from trio_chat.wire.messages import Kind, encode
@@ -79,16 +82,20 @@ class Foundation:
     sources: Sequence[Source]
     addresses: list[Address] = attrs.field(factory=list)
     carriers: Sequence[Callable[[], Awaitable[None]]] = ()
+    webs: Sequence[Callable[[Site, Callable[[Transport], None]], Awaitable[None]]] = ()
+    pages: list[str] = attrs.field(factory=list)
 
 
 class Server:
     """A running server. Made by `open_server`."""
 
-    def __init__(self, node: Node, addresses: list[Address], database: str) -> None:
+    def __init__(self, node: Node, foundation: Foundation) -> None:
         self.node = node
-        self.addresses = addresses
+        self.addresses = foundation.addresses
         #: Where the data is, for people: a path or a URL without a password.
-        self.database = database
+        self.database = foundation.place
+        #: The web client's addresses, as a browser takes them.
+        self.pages = foundation.pages
         self._accepting = trio.CancelScope()
         self._connections = trio.CancelScope()
 
@@ -108,8 +115,13 @@ class Server:
             async with trio.open_nursery() as nursery:
                 for connection in list(node.connections):
                     connection.send(farewell)
-                    nursery.start_soon(connection.wait_drained, 0)
+                    nursery.start_soon(self._say_goodbye, connection)
         self._connections.cancel()
+
+    async def _say_goodbye(self, connection: Connection) -> None:
+        await connection.wait_drained(0)
+        connection.close(End.DRAINING)
+        await connection.wait_ended()
 
     async def serve(self, foundation: Foundation, *, task_status: trio.TaskStatus[None]) -> None:
         """Accept and serve connections until drained or cancelled. `open_node` runs it."""
@@ -118,12 +130,25 @@ class Server:
                 for carrier in foundation.carriers:
                     nursery.start_soon(carrier)
                 nursery.start_soon(self._check_alive)
+                for web in foundation.webs:
+                    nursery.start_soon(web, self._site(), partial(self._accept, nursery))
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
                         for source in foundation.sources:
                             accepting.start_soon(source, partial(self._accept, nursery))
                         task_status.started()
                 await trio.sleep_forever()
+
+    def _site(self) -> Site:
+        settings = self.node.settings
+        return Site(
+            pages=static_pages(),
+            websocket="/ws",
+            origins=settings.origins,
+            closed=lambda: self.node.draining,
+            frame=settings.limits.frame,
+            compression=settings.ws_compression,
+        )
 
     def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:
         connection = Connection(self.node, transport)
@@ -147,8 +172,13 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
     or by cancellation ends it at once. Raises `StartupError` where the server cannot start.
     """
     settings = settings or Settings()
-    listeners = [sock for address in settings.tcp for sock in listen(address)]
+    listeners: list[socket.socket] = []
+    http: list[socket.socket] = []
     try:
+        for address in settings.tcp:
+            listeners += listen(address)
+        if settings.http is not None:
+            http += listen(settings.http, "--http")
         addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
         url = settings.database or default_database()
         async with _open_database(url, settings) as database:
@@ -164,11 +194,13 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
                 sources=[partial(accept_loop, listener, poller) for listener in listeners],
                 addresses=addresses,
                 carriers=[poller.run],
+                webs=[partial(serve_http, http, poller)] if http else [],
+                pages=[_url(sock) for sock in http],
             )
             async with open_node(settings, foundation) as server:
                 yield server
     finally:
-        for listener in listeners:
+        for listener in (*listeners, *http):
             listener.close()
 
 
@@ -178,7 +210,7 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
     failure: BaseException | None = None
     bus = foundation.bus
     node = _build(settings, foundation)
-    server = Server(node, foundation.addresses, foundation.place)
+    server = Server(node, foundation)
     async with trio.open_nursery() as parts:
         try:
             await parts.start(node.router.run)
@@ -189,7 +221,8 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
             await parts.start(node.presence.run)
             async with trio.open_nursery() as serving:
                 await serving.start(server.serve, foundation)
-                log.info("ready", node=node.name, listening=[str(address) for address in server.addresses])
+                listening = [str(address) for address in server.addresses]
+                log.info("ready", node=node.name, listening=listening, pages=server.pages)
                 try:
                     yield server
                 except BaseException as error:  # noqa: BLE001
@@ -265,6 +298,12 @@ async def _open_database(url: str, settings: Settings) -> AsyncIterator[SQLite |
 
 def _make_bus(url: str) -> Bus:
     return LocalBus() if url.startswith("local:") else RedisBus(url)
+
+
+def _url(listener: socket.socket) -> str:
+    """Where a browser on this machine finds the web client."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{Address('localhost' if ipaddress.ip_address(host).is_unspecified else host, port)}/"
 
 
 def _describe(url: str) -> str:

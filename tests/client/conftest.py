@@ -28,7 +28,7 @@ class Live:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", self.address]
+        command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", self.address, "--http", "off"]
         command += ["--database", f"sqlite:///{self.directory / 'chat.db'}"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20

@@ -85,7 +85,9 @@ def test_sigterm_is_a_clean_exit(live: Live) -> None:
 
 
 def test_serve_twice_on_one_port_is_one_clear_line(live: Live, tmp_path: Path) -> None:
-    done = trio_chat("serve", "--tcp", live.address, "--database", f"sqlite:///{tmp_path / 'other.db'}")
+    done = trio_chat(
+        "serve", "--tcp", live.address, "--http", "off", "--database", f"sqlite:///{tmp_path / 'other.db'}"
+    )
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith(f"trio-chat: cannot listen on {live.address}")

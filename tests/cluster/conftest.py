@@ -27,7 +27,12 @@ _numbers = itertools.count(1)
 def settings(mariadb: MariaDB, mysql_database: str, redis: Redis) -> Settings:
     """For each node alike, but for its name."""
     return Settings(
-        tcp=(Address("127.0.0.1", 0),), database=mariadb.url(mysql_database), bus=redis.url, lease=2.0, sweep=0.5
+        tcp=(Address("127.0.0.1", 0),),
+        http=None,
+        database=mariadb.url(mysql_database),
+        bus=redis.url,
+        lease=2.0,
+        sweep=0.5,
     )
 
 

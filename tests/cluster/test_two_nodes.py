@@ -164,7 +164,7 @@ async def records(server: Server) -> list[NodeRecord]:
 
 
 async def test_a_second_server_on_one_sqlite_file_is_refused(tmp_path: Path) -> None:
-    settings = Settings(tcp=(Address("127.0.0.1", 0),), database=f"sqlite:///{tmp_path / 'chat.db'}")
+    settings = Settings(tcp=(Address("127.0.0.1", 0),), http=None, database=f"sqlite:///{tmp_path / 'chat.db'}")
     async with trio_chat.open_server(settings) as first:
         with pytest.raises(StartupError, match=r"another server is using the database .*chat\.db") as caught:
             async with trio_chat.open_server(settings):

@@ -34,7 +34,7 @@ def in_page() -> str:
 def _shown(default: Any) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
-    if isinstance(default, tuple):
+    if type(default) is tuple:
         return ", ".join(f"`{item}`" for item in default)
     return f"`{default}`" if default != "" else ""
 

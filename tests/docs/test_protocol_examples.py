@@ -119,7 +119,7 @@ class Player:
 
 @pytest.mark.parametrize("block", list(blocks("wire")), ids=str)
 async def test_example(block: Block, tmp_path: Path) -> None:
-    settings = Settings(tcp=(Address("127.0.0.1", 0),), database=f"sqlite:///{tmp_path}/x.db")
+    settings = Settings(tcp=(Address("127.0.0.1", 0),), http=None, database=f"sqlite:///{tmp_path}/x.db")
     async with trio_chat.open_server(settings) as server, AsyncExitStack() as stack:
         assert [await register(server.addresses[0], name) for name in PEOPLE] == [1, 2, 3]
         player = Player(server.addresses[0], stack)

@@ -14,4 +14,4 @@ __all__ = ["nodes", "settings"]
 
 @pytest.fixture
 def settings(mariadb: MariaDB, mysql_database: str, redis: Redis) -> Settings:
-    return Settings(tcp=(Address("127.0.0.1", 0),), database=mariadb.url(mysql_database), bus=redis.url)
+    return Settings(tcp=(Address("127.0.0.1", 0),), http=None, database=mariadb.url(mysql_database), bus=redis.url)

@@ -28,7 +28,13 @@ SAMPLES: dict[str, list[tuple[Any, Any]]] = {
         ("192.0.2.1:3, h:4", (Address("192.0.2.1", 3), Address("h", 4))),
         (["h:5", "h:6,h:7"], (Address("h", 5), Address("h", 6), Address("h", 7))),
     ],
-    "http": [("off", "off")] * 3,  # nothing else is accepted yet
+    "http": [("off", None), ("[::1]:1", Address("::1", 1)), ("h:2", Address("h", 2))],
+    "origins": [
+        (["https://a.example"], ("https://a.example",)),
+        ("http://b:1, https://c", ("http://b:1", "https://c")),
+        (["https://d"], ("https://d",)),
+    ],
+    "ws_compression": [(True, True), ("off", False), (True, True)],
     "database": [(url, url) for url in ("sqlite:///a.db", "mysql://u:p@h:3306/chat", "sqlite:////b/c.db")],
     "bus": [(url, url) for url in ("redis://h:6379/0", "rediss://u:p@h/1", "local:")],
     "node": [(name, name) for name in ("one", "two", "drei ü")],
@@ -79,7 +85,9 @@ WRONG: dict[str, list[Any]] = {
         [[]],
         {},
     ],
-    "http": ["on", "127.0.0.1:8080", "OFF", *NO_TEXT],
+    "http": ["on", "8000", "OFF", "h:1,h:", *NO_TEXT],
+    "origins": ["", "*", "chat.example", "https://", "https://a/", "https://a,", "ftp://a", 5, True, {}, [5]],
+    "ws_compression": ["", "maybe", "2", 1, 0, [], {}],
     "database": ["chat.db", "sqlite:chat.db", "sqlite://chat.db", "postgres://h/d", "mysql:h", *NO_TEXT],
     "bus": ["redis", "redis:h", "amqp://h", *NO_TEXT],
     "node": ["n" * 256, "two\nlines", "\x1b[2J", *NO_TEXT],
@@ -181,15 +189,14 @@ def test_the_tables_here_know_every_setting() -> None:
     assert list(SAMPLES) == list(WRONG) == NAMES
     for name, samples in SAMPLES.items():
         values = [DEFAULTS[name], *(value for _, value in samples)]
-        if name != "http":
-            assert all(values[index] != values[index + 1] for index in range(3)), f"{name}: neighbours differ"
+        assert all(values[index] != values[index + 1] for index in range(3)), f"{name}: neighbours differ"
 
 
 def test_without_any_source_everything_has_its_default() -> None:
     settings = load({}, {})
     assert {name: value_of(settings, name) for name in NAMES} == DEFAULTS
     assert settings.tcp == (Address("127.0.0.1", 6000),)
-    assert settings.http == "off"
+    assert settings.http == Address("127.0.0.1", 8000)
     assert settings.bus == "local:"
     assert settings == load({}, {"PATH": "/bin", "TRIO_CHATTY": "x", "trio_chat_tcp": "x"}), (
         "other variables are others'"
@@ -523,7 +530,9 @@ def test_the_help_has_every_setting_and_its_default(help_text: str) -> None:
         "tcp": "default 127.0.0.1:6000",
         "database": "default trio-chat.db in the user's data directory",
         "node": "default host name and port",
+        "origins": "this server's own page always may",
         "proxy_protocol": "default off",
+        "ws_compression": "default off",
     }
     for name, field in setting_names():
         doc = field.metadata["doc"]

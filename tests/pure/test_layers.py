@@ -73,6 +73,13 @@ LAYERS = (
     ),
     Layer("schema", ("store.schema",), ours=("store.contract", "errors"), libraries=("structlog",)),
     Layer(
+        "HTTP",
+        ("transport.http", "transport.websocket"),
+        ours=("transport.*",),
+        libraries=("attrs", "structlog", "trio", "websockets"),
+    ),
+    Layer("pages", ("pages",), ours=("transport.http",), libraries=("trio", "websockets")),
+    Layer(
         "transports",
         ("transport.*",),
         ours=("transport.*", "config", "errors"),

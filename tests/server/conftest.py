@@ -18,6 +18,7 @@ def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
     marker = request.node.get_closest_marker("settings")
     changed: dict[str, Any] = dict(marker.kwargs) if marker else {}
     changed.setdefault("tcp", (Address("127.0.0.1", 0),))
+    changed.setdefault("http", None)
     changed.setdefault("database", f"sqlite:///{tmp_path / 'chat.db'}")
     return Settings(**changed)
 

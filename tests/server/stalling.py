@@ -13,6 +13,7 @@ import trio
 from tests.wire import Frame
 from trio_chat import Server
 from trio_chat.connection import Connection
+from trio_chat.transport.contract import End
 from trio_chat.wire.messages import Kind
 
 __all__ = ["Hold", "Stalling", "eventually", "stalling"]
@@ -24,6 +25,7 @@ class Stalling:
     """A transport. `takes` is how many bytes it takes until `go_on`; `sent` has those that it took."""
 
     peer = "stalling"
+    kind = "test"
 
     def __init__(self) -> None:
         self._requests, self._incoming = trio.open_memory_channel[bytes](1000)
@@ -61,8 +63,8 @@ class Stalling:
     async def wait_writable(self) -> None:
         await self._writable.wait()
 
-    def end(self) -> None:
-        pass
+    def end(self, _: End) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -10,6 +10,7 @@ import trio.abc
 from tests.wire import connect, log_in, register
 from trio_chat import Server
 from trio_chat.connection import Connection
+from trio_chat.transport.contract import End
 from trio_chat.wire.messages import Kind
 
 
@@ -17,6 +18,7 @@ class Script:
     """A transport whose client sends everything at once, reads everything, and ends."""
 
     peer = "script"
+    kind = "test"
 
     def __init__(self, *requests: dict[str, object]) -> None:
         self._data = [b"".join(json.dumps(request).encode() + b"\n" for request in requests)]
@@ -31,8 +33,8 @@ class Script:
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    def end(self) -> None:
-        pass
+    def end(self, _: End) -> bool:
+        return False
 
     def close(self) -> None:
         pass
@@ -53,7 +55,7 @@ class CloseAtStep(trio.abc.Instrument):
         if "Connection" in task.name and self._left > 0:
             self._left -= 1
             if not self._left:
-                self._connection.close("sweep")
+                self._connection.close(End.BROKEN)
 
 
 async def test_a_connection_that_ends_at_any_step_leaves_nothing(server: Server) -> None:

@@ -7,13 +7,14 @@ import trio.testing
 
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import TransportBroken
+from trio_chat.transport.contract import End, TransportBroken
 
 
 class Breaking:
     """Takes nothing at first; then the other side is gone."""
 
     peer = "nobody"
+    kind = "test"
 
     def __init__(self) -> None:
         self.gone = trio.Event()
@@ -32,8 +33,8 @@ class Breaking:
     async def wait_writable(self) -> None:
         await self.gone.wait()
 
-    def end(self) -> None:
-        pass
+    def end(self, _: End) -> bool:
+        return False
 
     def close(self) -> None:
         self.closed = True

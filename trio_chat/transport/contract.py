@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol
 
-__all__ = ["Transport", "TransportBroken"]
+__all__ = ["End", "Transport", "TransportBroken"]
 
 
 class TransportBroken(Exception):
     """The other side is gone; nothing more can be sent or received."""
+
+
+class End(Enum):
+    """Why the server ends a connection."""
+
+    DONE = "done"  #: the client ended its half, and was answered
+    BROKEN = "broken"  #: the client broke off
+    DRAINING = "draining"  #: this server stops; another one, or this one in a moment, is there
+    FULL = "full"  #: there are too many connections; later there may be fewer
+    TOO_LONG = "too long"  #: a frame was over the limit
+    DEAF = "does not read"  #: the client does not take what is sent to it
+    SILENT = "silent"  #: the client shows no sign of life
+    FAILED = "failed"  #: a defect of the server, or its sudden end
 
 
 class Transport(Protocol):
@@ -19,20 +33,32 @@ class Transport(Protocol):
         """The client's address, for the log."""
         ...
 
+    @property
+    def kind(self) -> str:
+        """What carries it: `tcp` or `websocket`."""
+        ...
+
     async def receive(self) -> bytes:
         """The next bytes; empty at the end of the stream. Raises `TransportBroken`. Cancelling is safe."""
         ...
 
     def send_nowait(self, data: bytes) -> int:
-        """Hand as much as fits to the kernel and return how much that was. Never blocks. Raises `TransportBroken`."""
+        """Hand as much as fits to the kernel and return how much that was. Never blocks. Raises `TransportBroken`.
+
+        What was not taken is offered again by the next call, with more behind it perhaps.
+        """
         ...
 
     async def wait_writable(self) -> None:
         """Wait until the kernel takes more. Raises `TransportBroken`. Cancelling is safe."""
         ...
 
-    def end(self) -> None:
-        """Tell the other side that nothing more will be sent; what it still sends can be read. Never blocks."""
+    def end(self, reason: End) -> bool:
+        """Tell the other side, as far as it can be told, that nothing more will be sent, and why. Never blocks.
+
+        Returns whether to read on until the other side ends, for a moment: what it has sent and nobody read would make
+        the kernel break the connection off, and destroy what was sent last.
+        """
         ...
 
     def close(self) -> None:

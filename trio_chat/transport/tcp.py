@@ -16,7 +16,7 @@ import trio
 
 from trio_chat.config import Address
 from trio_chat.errors import StartupError
-from trio_chat.transport.contract import TransportBroken
+from trio_chat.transport.contract import End, TransportBroken
 from trio_chat.transport.poller import Poller
 
 __all__ = ["TcpTransport", "accept_loop", "listen"]
@@ -32,6 +32,8 @@ _KEEPALIVE = (60, 15, 4)
 
 class TcpTransport:
     """One accepted connection."""
+
+    kind = "tcp"
 
     __slots__ = ("_poller", "_socket", "peer")
 
@@ -80,9 +82,11 @@ class TcpTransport:
         except (OSError, trio.ClosedResourceError) as error:
             raise TransportBroken(str(error)) from error
 
-    def end(self) -> None:
+    def end(self, reason: End) -> bool:
+        """Ends this half; what is behind the end of the stream nobody can be told."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+        return reason in {End.TOO_LONG, End.FULL}
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
@@ -91,8 +95,11 @@ class TcpTransport:
             self._socket.close()
 
 
-def listen(address: Address) -> list[socket.socket]:
-    """Listen on every address that the host has. Raises `StartupError` where that is not possible."""
+def listen(address: Address, flag: str = "--tcp") -> list[socket.socket]:
+    """Listen on every address that the host has. Raises `StartupError` where that is not possible.
+
+    `flag` is the setting with which another address can be chosen.
+    """
     listeners: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(
@@ -110,7 +117,9 @@ def listen(address: Address) -> list[socket.socket]:
     except OSError as error:
         for sock in listeners:
             sock.close()
-        hint = "; is another server running there? choose another with --tcp" if error.errno == errno.EADDRINUSE else ""
+        hint = (
+            f"; is another server running there? choose another with {flag}" if error.errno == errno.EADDRINUSE else ""
+        )
         raise StartupError(f"cannot listen on {address}: {error.strerror or error}{hint}") from None
     return listeners
 

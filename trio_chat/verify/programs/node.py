@@ -37,7 +37,7 @@ class ChatNode(ServiceProcess):
     ) -> None:
         self.address = Address("127.0.0.1", free_port())
         self.proxied = proxied
-        command = [*program, "serve", "--tcp", str(self.address), "--node", name]
+        command = [*program, "serve", "--tcp", str(self.address), "--http", "off", "--node", name]
         command += ["--database", settings.database, "--bus", settings.bus]
         command += ["--lease", str(settings.lease), "--sweep", str(settings.sweep)]
         command += ["--log-format", "json", "--log-level", "debug", *options]

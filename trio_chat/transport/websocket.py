@@ -1,0 +1,220 @@
+"""WebSocket: each text message is a frame of the protocol, in either direction. Lies upon another transport.
+
+The rules of RFC 6455 for what comes in are those of the library's sans-IO protocol. What goes out is put together here:
+a frame from a server is a header and the text, the same bytes for every recipient, and a flush is one system call.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from typing import TYPE_CHECKING
+
+from websockets.frames import Close, CloseCode, Frame, Opcode
+
+from trio_chat.transport.contract import End, Transport, TransportBroken
+
+if TYPE_CHECKING:
+    from websockets.server import ServerProtocol
+
+__all__ = ["WebSocketTransport"]
+
+#: Bytes of frames that are put together for one system call; the rest of a long queue takes another turn.
+_AT_ONCE = 262144
+#: With permessage-deflate, frames from this size on are compressed. Shorter ones gain nothing worth the time.
+_WORTH_COMPRESSING = 512
+#: What JSON allows outside of strings only, and what it allows nowhere: so one message is one frame, whatever it holds.
+_INSIDE = bytes.maketrans(b"\n\0", b" \1")
+#: How long a client is asked to stay away from a server that is full, in seconds.
+_LATER = range(5, 31)
+
+_CODES = {
+    End.DONE: CloseCode.NORMAL_CLOSURE,
+    End.BROKEN: CloseCode.INTERNAL_ERROR,
+    End.DRAINING: CloseCode.GOING_AWAY,
+    End.FULL: CloseCode.TRY_AGAIN_LATER,
+    End.TOO_LONG: CloseCode.MESSAGE_TOO_BIG,
+    End.DEAF: CloseCode.POLICY_VIOLATION,
+    End.SILENT: CloseCode.POLICY_VIOLATION,
+    End.FAILED: CloseCode.INTERNAL_ERROR,
+}
+
+
+class WebSocketTransport:
+    """A connection whose opening handshake is done; `protocol` has done it.
+
+    It holds at most one message that is coming in (bounded by the protocol's `max_size`), one frame that went out in
+    part, and one pong: of several pings only the last is answered while the client does not read.
+    """
+
+    kind = "websocket"
+
+    __slots__ = ("_begun", "_begun_size", "_close", "_extensions", "_inner", "_message", "_over", "_pong", "_protocol")
+
+    def __init__(self, inner: Transport, protocol: ServerProtocol) -> None:
+        self._inner = inner
+        self._protocol = protocol
+        self._extensions = protocol.extensions
+        # The message whose fragments are coming in.
+        self._message = bytearray()
+        # What is left of a frame that went out in part, and of how many bytes of the caller's it consists.
+        self._begun = b""
+        self._begun_size = 0
+        self._pong = b""
+        # The close frame to send: the protocol's own answer, once it has one. `_over`: it was sent.
+        self._close = b""
+        self._over = False
+
+    @property
+    def peer(self) -> str:
+        return self._inner.peer
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    async def receive(self) -> bytes:
+        protocol = self._protocol
+        while True:
+            received = self._take_messages()
+            if received:
+                return received
+            if self._over:
+                # All that matters now is the end; whatever else comes is dropped.
+                return await self._inner.receive()
+            if self._close:
+                return b""
+            data = await self._inner.receive()
+            if not data:
+                return b""
+            protocol.receive_data(data)
+
+    def _take_messages(self) -> bytes:
+        """The whole messages that have come, as frames; notes what the protocol wants to be sent for the others."""
+        frames = []
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode not in {Opcode.TEXT, Opcode.CONT, Opcode.BINARY}:
+                continue
+            if event.opcode is Opcode.BINARY:
+                self._fail(CloseCode.UNSUPPORTED_DATA, "a message is text")
+                break
+            if event.fin and not self._message:
+                message = bytes(event.data)
+            else:
+                self._message += event.data
+                if not event.fin:
+                    continue
+                message = bytes(self._message)
+                self._message.clear()
+            if not message.isascii():
+                try:
+                    message.decode()
+                except UnicodeDecodeError:
+                    self._fail(CloseCode.INVALID_DATA, "a message is UTF-8")
+                    break
+            if b"\n" in message or b"\0" in message:
+                message = message.translate(_INSIDE)
+            frames.append(message)
+        for data in self._protocol.data_to_send():
+            if data[:1] == b"\x8a":
+                self._pong = data
+            elif data and not self._close:
+                self._close = data
+        # Behind a frame that went out in part it goes with the rest of that one, for which somebody waits.
+        if self._pong and not self._begun_size:
+            self._send([], [])
+        if not frames:
+            return b""
+        frames.append(b"")
+        return b"\n".join(frames)
+
+    def _fail(self, code: CloseCode, text: str) -> None:
+        if not self._close:
+            self._close = _close_frame(code, text)
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def send_nowait(self, data: bytes) -> int:
+        """As in the contract; `data` is whole frames, each with its newline, and a frame counts when it went out whole."""
+        pieces: list[bytes] = []
+        sizes: list[int] = []
+        position = self._begun_size
+        total = 0
+        while position < len(data) and total < _AT_ONCE:
+            end = data.index(b"\n", position)
+            piece = self._frame(data[position:end])
+            pieces.append(piece)
+            sizes.append(end + 1 - position)
+            total += len(piece)
+            position = end + 1
+        return self._send(pieces, sizes)
+
+    def _frame(self, payload: bytes) -> bytes:
+        size = len(payload)
+        if self._extensions and size >= _WORTH_COMPRESSING:
+            return Frame(Opcode.TEXT, payload).serialize(mask=False, extensions=self._extensions)
+        if size < 126:
+            return b"\x81" + size.to_bytes(1) + payload
+        if size < 65536:
+            return struct.pack("!BBH", 0x81, 126, size) + payload
+        return struct.pack("!BBQ", 0x81, 127, size) + payload
+
+    def _send(self, pieces: list[bytes], sizes: list[int]) -> int:
+        """Send what was begun, the pong, and then these frames; returns how many bytes of the caller's that finished."""
+        if self._over:
+            raise TransportBroken("the closing handshake has begun")
+        if self._pong:
+            pieces.insert(0, self._pong)
+            sizes.insert(0, 0)
+        if self._begun:
+            pieces.insert(0, self._begun)
+            sizes.insert(0, self._begun_size)
+        data = b"".join(pieces)
+        taken = self._inner.send_nowait(data)
+        if taken == len(data):
+            self._begun, self._begun_size, self._pong = b"", 0, b""
+            return sum(sizes)
+        count = 0
+        begun = bool(self._begun)
+        self._begun, self._begun_size = b"", 0
+        for piece, size in zip(pieces, sizes, strict=True):
+            if taken < len(piece):
+                if taken or begun:
+                    self._begun, self._begun_size = piece[taken:], size
+                    if piece is self._pong:
+                        self._pong = b""
+                break
+            if piece is self._pong:
+                self._pong = b""
+            taken -= len(piece)
+            count += size
+            begun = False
+        return count
+
+    async def wait_writable(self) -> None:
+        await self._inner.wait_writable()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def end(self, reason: End) -> bool:
+        """Send the close frame. Behind a frame that the kernel has no room for it is lost, and the client sees 1006."""
+        if self._over:
+            return True
+        if not self._close:
+            later = str(secrets.choice(_LATER)) if reason is End.FULL else reason.value
+            self._close = _close_frame(_CODES[reason], later)
+        try:
+            self._send([self._close], [0])
+        except TransportBroken:
+            return False
+        finally:
+            self._over = True
+        self._inner.end(reason)
+        return True
+
+    def close(self) -> None:
+        self.end(End.FAILED)
+        self._inner.close()
+
+
+def _close_frame(code: CloseCode, text: str) -> bytes:
+    return Frame(Opcode.CLOSE, Close(code, text).serialize()).serialize(mask=False)
