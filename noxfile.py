@@ -188,6 +188,7 @@ PROGRAMS = [
     (("redis-server",), ["redis-server"], "Redis"),
     (("openssl",), ["openssl"], "the openssl command"),
     (("nginx",), ["nginx", "libnginx-mod-stream"], "nginx with its stream module"),
+    (("chromium", "chromium-browser", "google-chrome"), ["chromium"], "Chromium, for the page's tests"),
     (("cc", "gcc", "clang"), ["gcc", "libc6-dev"], "a C compiler, for the benchmark's load generator"),
 ]
 
@@ -235,6 +236,6 @@ def _require_programs(session: nox.Session) -> None:
             return
     session.error(
         f"the tests need {', '.join(words)}: "
-        f"on Debian or Ubuntu `sudo apt-get install {' '.join(packages)}`, on macOS `brew install mariadb redis nginx openssl`, "
+        f"on Debian or Ubuntu `sudo apt-get install {' '.join(packages)}`, on macOS `brew install mariadb redis nginx openssl chromium`, "
         "elsewhere the packages of the same names"
     )

@@ -1,0 +1,176 @@
+// People, groups, and the list of conversations.
+
+import { ChatError, directConv, groupConv, groupOf, isGroup, Kind, peerOf } from "../core/kinds.js";
+import { read, write } from "./storage.js";
+
+const REMEMBERED_NAMES = 500;
+
+export class Contacts {
+  #client;
+  #asked = new Set(); // groups whose details were asked for on this connection
+  #strangers = new Set();
+  #names = {};
+
+  constructor(client) {
+    this.#client = client;
+  }
+
+  get #store() {
+    return this.#client.store;
+  }
+
+  // Names that were seen before, so that nobody is nameless while the page loads.
+  restore() {
+    this.#names = read(`names:${this.#store.me}`) ?? {};
+    for (const [id, name] of Object.entries(this.#names)) this.#store.meet(Number(id), { name: String(name) });
+  }
+
+  loggedIn(friends, groups) {
+    this.#asked.clear();
+    this.#strangers.clear();
+    for (const person of this.#store.people.values()) person.online = person.friend = false;
+    for (const friend of friends) this.#addFriend(friend);
+    for (const group of groups) this.#addGroup(group);
+    this.#store.changed("lists");
+    this.#refresh();
+  }
+
+  async #refresh() {
+    const { history, protocol } = this.#client;
+    let answer;
+    try {
+      answer = await this.#client.ask(Kind.CONVERSATIONS, {}, { repeatable: true });
+    } catch (error) {
+      if (error.isPutOff) setTimeout(() => this.#store.connection.online && this.#refresh(), 2000);
+      return;
+    }
+    const previews = [];
+    for (const row of answer.conversations) {
+      const conversation = this.#store.conversation(row.conv);
+      conversation.head = Math.max(conversation.head, row.last_seq);
+      conversation.readSeq = Math.max(conversation.readSeq, row.read_seq);
+      protocol.inbox.receivedElsewhere(row.conv, row.received_seq);
+      if (!isGroup(row.conv)) {
+        const peer = peerOf(row.conv, this.#store.me);
+        conversation.mark(peer, { received: row.peer_received_seq ?? 0, read: row.peer_read_seq ?? 0 });
+      }
+      previews.push(history.preview(conversation));
+      this.#store.changed(row.conv);
+    }
+    await Promise.all(previews);
+    this.#store.loaded = true;
+    this.#store.changed("lists");
+  }
+
+  // Who wrote is somebody whose name is known.
+  met({ from, name, conv }) {
+    if (from !== this.#store.me && name && this.#store.people.get(from)?.name !== name) this.#remember(from, name);
+    if (!isGroup(conv)) return;
+    const group = this.#store.groups.get(groupOf(conv));
+    if (!group) this.details(groupOf(conv));
+    else if (!group.users.some((user) => user.id === from) && !this.#strangers.has(`${conv} ${from}`)) {
+      this.#strangers.add(`${conv} ${from}`); // joined since, or left: asked for once
+      this.details(group.id, true);
+    }
+  }
+
+  // The members of a group and how far each is; asked once per connection.
+  async details(id, again = false) {
+    if (this.#asked.has(id) && !again) return;
+    this.#asked.add(id);
+    try {
+      const { group } = await this.#client.ask(Kind.GROUP_INFO, { groupid: id }, { repeatable: true });
+      this.#addGroup(group);
+    } catch {
+      this.#asked.delete(id); // shown by its number until it is asked for again
+    }
+  }
+
+  // By name, or by number where nobody has that name. Resolves to the friend.
+  async addFriend(nameOrId) {
+    const asked = nameOrId.trim();
+    let id = null;
+    try {
+      id = (await this.#client.askNow(Kind.FIND_USER, { name: asked })).user.id;
+    } catch (error) {
+      if (error.error !== "no_such_user" || !/^#?\d{1,15}$/.test(asked)) throw error;
+      id = Number(asked.replace("#", ""));
+    }
+    if (id === this.#store.me) throw new ChatError("yourself");
+    const known = this.#store.people.get(id);
+    if (known?.friend) return known;
+    const { friend } = await this.#client.askNow(Kind.ADD_FRIEND, { friendid: id });
+    this.#addFriend(friend);
+    this.#client.tabs.tell(this.#store.me, "friend", friend);
+    return friend;
+  }
+
+  // Resolves to the name of its conversation.
+  async createGroup(groupname, groupdesc) {
+    const { groupid } = await this.#client.askNow(Kind.CREATE_GROUP, { groupname, groupdesc });
+    const { id, name } = this.#store.session;
+    return this.#joined({ id: groupid, groupname, groupdesc, users: [{ id, name, role: "creator", state: "online" }] });
+  }
+
+  async joinGroup(nameOrId) {
+    const asked = nameOrId.trim();
+    let id = null;
+    try {
+      id = (await this.#client.askNow(Kind.GROUP_INFO, { groupname: asked })).group.id;
+    } catch (error) {
+      if (error.error !== "no_such_group" || !/^#?\d{1,15}$/.test(asked)) throw error;
+      id = Number(asked.replace("#", ""));
+    }
+    if (this.#store.groups.has(id)) return groupConv(id);
+    const { group } = await this.#client.askNow(Kind.JOIN_GROUP, { groupid: id });
+    const conv = this.#joined(group);
+    this.#refresh(); // how long its log is
+    return conv;
+  }
+
+  told(type, detail) {
+    if (type === "friend") this.#addFriend(detail);
+    else if (type === "group") this.#addGroup(detail);
+  }
+
+  // The conversation with somebody.
+  direct(id) {
+    const conv = directConv(this.#store.me, id);
+    this.#store.conversation(conv);
+    return conv;
+  }
+
+  #joined(group) {
+    this.#addGroup(group);
+    this.#client.tabs.tell(this.#store.me, "group", group);
+    return groupConv(group.id);
+  }
+
+  #addFriend({ id, name, state }) {
+    this.#store.meet(id, { name, online: state === "online", friend: true });
+    this.#remember(id, name);
+  }
+
+  #addGroup({ id, groupname, groupdesc, users }) {
+    const known = this.#store.groups.get(id);
+    const members = users?.map((user) => ({ id: user.id, name: user.name, role: user.role, online: user.state === "online" }));
+    this.#store.groups.set(id, { id, name: groupname, about: groupdesc ?? "", users: members ?? known?.users ?? [] });
+    const conversation = this.#store.conversation(groupConv(id));
+    conversation.forbidden = false;
+    if (users) conversation.members = new Map(users.map((user) => [user.id, user.role]));
+    for (const user of users ?? []) {
+      conversation.mark(user.id, { received: user.received_seq ?? 0, read: user.read_seq ?? 0 });
+      if (user.id !== this.#store.me && !this.#store.people.get(user.id)?.name) this.#store.meet(user.id, { name: user.name });
+    }
+    this.#store.changed("lists", groupConv(id));
+  }
+
+  #remember(id, name) {
+    this.#store.meet(id, { name });
+    if (this.#names[id] === name) return;
+    this.#names[id] = name;
+    const ids = Object.keys(this.#names);
+    if (ids.length > REMEMBERED_NAMES) delete this.#names[ids[0]];
+    write(`names:${this.#store.me}`, this.#names);
+  }
+}

@@ -1,0 +1,62 @@
+// Dialogs: the browser's own, which keeps the focus inside, closes on Escape and gives the focus back.
+
+import { h, icon } from "./dom.js";
+import { explain, t } from "./i18n.js";
+
+// `build(dialog)` gives the content.
+export function openDialog(title, build, { className = "" } = {}) {
+  const id = `dialog-${Date.now()}`;
+  const dialog = h("dialog", { class: `dialog ${className}`, "aria-labelledby": id });
+  const content = h("div", { class: "dialog-content" });
+  dialog.append(
+    h("header", { class: "dialog-head" }, h("h2", { id }, title),
+      h("button", { type: "button", class: "round quiet", "aria-label": t("close"), onclick: () => dialog.close() }, icon("close"))),
+    content);
+  content.append(...[build(dialog)].flat());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  dialog.querySelector("[autofocus]")?.focus();
+  return dialog;
+}
+
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+}
+
+let fields = 0;
+
+// A labelled field with a hint and room for what is wrong with it.
+export function field(label, props = {}, hint = "") {
+  const id = `field-${(fields += 1)}`;
+  const input = h("input", { id, class: "input", autocomplete: "off", ...props, "aria-describedby": `${id}-hint` });
+  return { input, element: h("div", { class: "field" }, h("label", { for: id }, label), input, h("p", { id: `${id}-hint`, class: "hint" }, hint)) };
+}
+
+// A form whose submission does something that may fail: `act` is awaited, its error is said in plain words.
+export function form(children, label, act, { className = "form" } = {}) {
+  const problem = h("p", { class: "problem", role: "alert" });
+  const button = h("button", { type: "submit", class: "button primary" }, label);
+  const element = h("form", { class: className, novalidate: true }, children, problem, button);
+  element.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (button.getAttribute("aria-busy") === "true") return;
+    problem.textContent = "";
+    const empty = [...element.querySelectorAll("input[required]")].find((input) => !input.value.trim());
+    if (empty) {
+      problem.textContent = t("form.missing", { field: element.querySelector(`label[for="${empty.id}"]`).textContent });
+      empty.focus();
+      return;
+    }
+    button.setAttribute("aria-busy", "true");
+    try {
+      await act();
+    } catch (error) {
+      problem.textContent = typeof error === "string" ? error : explain(error);
+    } finally {
+      button.removeAttribute("aria-busy");
+    }
+  });
+  return element;
+}
