@@ -20,7 +20,9 @@ from trio_chat.wire.messages import (
     AddFriend,
     CreateGroup,
     Direct,
+    FindUser,
     Group,
+    GroupInfo,
     Hello,
     History,
     JoinGroup,
@@ -32,6 +34,8 @@ from trio_chat.wire.messages import (
     Ref,
     Register,
     Request,
+    Search,
+    Typing,
 )
 from trio_chat.writer import Submission
 
@@ -62,6 +66,7 @@ def _hello(connection: Connection, request: Hello, ref: Ref | None) -> bool:
     if request.version != PROTOCOL_VERSION:
         raise BadRequest(f"version: this server speaks version {PROTOCOL_VERSION}", field="version")
     connection.session.greeted()
+    connection.receipts = request.receipts
     node = connection.node
     limits = node.settings.limits
     fields = {
@@ -160,6 +165,37 @@ async def _conversations(connection: Connection, _: Request, ref: Ref | None) ->
     connection.answer(Kind.REPLY, ref, {"errno": 0, "conversations": conversations})
 
 
+def _typing(connection: Connection, request: Typing, ref: Ref | None) -> bool:
+    account = _account(connection)
+    chat = connection.node.chat
+    if not chat.is_party(account, request.conv):
+        return False
+    if connection.may_tell_typing(request.conv):
+        chat.typing(account, request.conv)
+    connection.answer(Kind.REPLY, ref, {"errno": 0})
+    return True
+
+
+async def _typing_later(connection: Connection, request: Typing, ref: Ref | None) -> None:
+    await connection.node.chat.check_party(_account(connection), request.conv)
+    _typing(connection, request, ref)
+
+
+async def _find_user(connection: Connection, request: FindUser, ref: Ref | None) -> None:
+    user = await connection.node.accounts.find(request.name)
+    connection.answer(Kind.REPLY, ref, {"errno": 0, "user": user.fields()})
+
+
+async def _search(connection: Connection, request: Search, ref: Ref | None) -> None:
+    page = await connection.node.search.search(_account(connection), request)
+    connection.answer(Kind.REPLY, ref, {"errno": 0, **page})
+
+
+async def _group_info(connection: Connection, request: GroupInfo, ref: Ref | None) -> None:
+    group = await connection.node.chat.group_info(_account(connection), request)
+    connection.answer(Kind.REPLY, ref, {"errno": 0, "group": group})
+
+
 #: Every kind of request has its row; a test compares them with `REQUESTS` and with the session's table.
 COMMANDS: dict[Kind, Command] = {
     Kind.HELLO: Command(now=_hello),
@@ -177,4 +213,8 @@ COMMANDS: dict[Kind, Command] = {
     Kind.READ: Command(later=_read),
     Kind.HISTORY: Command(later=_history),
     Kind.CONVERSATIONS: Command(later=_conversations),
+    Kind.TYPING: Command(now=_typing, later=_typing_later),
+    Kind.FIND_USER: Command(later=_find_user),
+    Kind.SEARCH: Command(later=_search),
+    Kind.GROUP_INFO: Command(later=_group_info),
 }

@@ -126,6 +126,8 @@ class Limits:
     )
     members: int = _setting(1000, "members of groups in one LOGIN_ACK, all groups together", validator=ge(0))
     history: int = _setting(200, "messages in one HISTORY reply", validator=ge(1))
+    search: int = _setting(100000, "messages that a search looks at, the latest of its user's", validator=ge(0))
+    connections: int = _setting(50000, "connections; over it new ones are told to come later", validator=ge(1))
 
 
 @attrs.frozen(kw_only=True)

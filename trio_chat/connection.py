@@ -18,7 +18,7 @@ import trio
 
 from trio_chat.backlog import catch_up
 from trio_chat.commands import COMMANDS, DEAF
-from trio_chat.errors import Internal, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
+from trio_chat.errors import Internal, RateLimited, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
 from trio_chat.outbox import Outbox, Receipt
 from trio_chat.session import Dialect, Identity, Session, State
 from trio_chat.transport.contract import End, Transport, TransportBroken
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trio_chat.router import LocalAccount
     from trio_chat.store.log import Stored
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "turn_away"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,11 @@ log = structlog.get_logger(__name__)
 _LINGER = 5.0
 #: How long bytes that a client does not expect any more are read, so that closing does not destroy the last answer.
 _DISCARD = 1.0
+#: How often, in seconds, others are told that a client is typing, and in how many conversations it can type at a time.
+_TYPING_PAUSE = 3.0
+_TYPING_IN = 20
+#: When somebody for whom there is no room should try again, in seconds.
+_COME_BACK = 10
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
 _BACKLOG_SHARE = 4
 
@@ -74,6 +79,8 @@ class Connection:
         self.prefetched: deque[Delivery] = deque()
         self.last_heard = trio.current_time()
         self.pinged = False
+        # Whether the client wants to hear how far others have received.
+        self.receipts = False
         self.peer = transport.peer
         self._transport = transport
         self._splitter = FrameSplitter(limits.frame)
@@ -89,6 +96,8 @@ class Connection:
         self._dirty = False
         self._catching_up: trio.CancelScope | None = None
         self._next_frame_at = 0.0
+        # When this client last said in which conversation it is typing.
+        self._typing: dict[str, float] = {}
         self._reason = End.DONE
         self._over: trio.Event | None = None
 
@@ -160,6 +169,7 @@ class Connection:
         for reply in self.own.values():
             self.message_answered(reply)
         self.own.clear()
+        self._typing.clear()
         self.prefetched.clear()
         # Whoever logs in here next must not see them; they come again.
         self._outbox.drop_deliveries()
@@ -382,6 +392,16 @@ class Connection:
         for number, part in enumerate(parts, 1):
             self.send(part, (receipt,) if number == len(parts) else (), delivery=True)
 
+    def may_tell_typing(self, conv: str) -> bool:
+        """Whether the others are to be told that somebody types here: at most once in a while for a conversation."""
+        now = trio.current_time()
+        if conv in self._typing or len(self._typing) >= _TYPING_IN:
+            self._typing = {each: since for each, since in self._typing.items() if now - since < _TYPING_PAUSE}
+            if conv in self._typing or len(self._typing) >= _TYPING_IN:
+                return False
+        self._typing[conv] = now
+        return True
+
     @property
     def paced(self) -> bool:
         """Whether this is one of the existing clients, which want each frame alone and small."""
@@ -493,6 +513,20 @@ class Connection:
         elif silence >= heartbeat and not self.pinged:
             self.pinged = True
             self.send(encode({"msgid": int(Kind.PING)}))
+
+
+async def turn_away(transport: Transport) -> None:
+    """End a connection that there is no room for. Never raises but `Cancelled`."""
+    frame = encode({"msgid": int(Kind.REPLY), **RateLimited(_COME_BACK, "there are too many connections").fields()})
+    try:
+        with contextlib.suppress(TransportBroken):
+            transport.send_nowait(frame + b"\n")
+            if transport.end(End.FULL):
+                with trio.move_on_after(_DISCARD):
+                    while await transport.receive():
+                        pass
+    finally:
+        transport.close()
 
 
 def _is_ping(frame: bytes) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trio_chat.services.chat import ChatService
     from trio_chat.services.presence import Presence
     from trio_chat.services.receipts import Receipts
+    from trio_chat.services.search import SearchService
     from trio_chat.store.groups import Groups
     from trio_chat.store.log import MessageLog
     from trio_chat.writer import Writer
@@ -35,6 +36,7 @@ class Node:
     groups: Groups
     accounts: AccountService
     chat: ChatService
+    search: SearchService
     router: Router
     receipts: Receipts
     presence: Presence

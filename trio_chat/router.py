@@ -309,7 +309,7 @@ class Router:
             if account.id != sender:
                 account.pending.setdefault(conv, seq - 1)
             elif conv not in account.pending:
-                self._receipts.move(sender, conv, seq)
+                self._receipts.move(sender, conv, seq, own=True)
             for connection in account.connections:
                 if connection is origin:
                     answered = True
@@ -399,19 +399,41 @@ class Router:
     def publish_read(self, userid: int, conv: str, seq: int) -> None:
         """Tell the others in a conversation, here and on the other nodes, how far a user has read."""
         frame = encode({"msgid": int(Kind.READ), "conv": conv, "seq": seq, "id": userid})
-        self._read(userid, conv, frame)
+        self._tell_others(userid, conv, frame)
         self.flush()
+        self._bus.publish(self._to_others(userid, conv, frame))
+
+    def publish_typing(self, userid: int, conv: str) -> None:
+        """Tell the others in a conversation, here and on the other nodes, that a user is typing. It is kept nowhere."""
+        frame = encode({"msgid": int(Kind.TYPING), "conv": conv, "id": userid})
+        self._tell_others(userid, conv, frame)
+        self.flush()
+        self._bus.publish(self._to_others(userid, conv, frame))
+
+    def publish_delivered(self, moves: Iterable[tuple[int, str, int]]) -> None:
+        """Tell the other one in each conversation of two, wherever he is, how far (userid, conv, seq) was received."""
+        events: list[Event] = []
+        for userid, conv, seq in moves:
+            frame = encode({"msgid": int(Kind.DELIVERED), "conv": conv, "seq": seq, "id": userid})
+            self._tell_others(userid, conv, frame, receipts=True)
+            events += self._to_others(userid, conv, frame)
+        self.flush()
+        self._bus.publish(events)
+
+    def _to_others(self, userid: int, conv: str, frame: bytes) -> list[Event]:
         parties = parse_conv(conv)
         channels = [f"u:{party}" for party in set(parties.users or ()) if party != userid]
         if parties.groupid is not None:
             channels = [f"g:{parties.groupid}"]
-        self._bus.publish([(channel, self._prefix + frame) for channel in channels])
+        return [(channel, self._prefix + frame) for channel in channels]
 
-    def _read(self, userid: int, conv: str, frame: bytes) -> None:
+    def _tell_others(self, userid: int, conv: str, frame: bytes, *, receipts: bool = False) -> None:
+        """To all who are here; with `receipts` only to those connections that want to hear of receipts."""
         for account in self.listeners(conv):
             if account.id != userid:
                 for connection in account.connections:
-                    connection.notify(frame)
+                    if connection.receipts or not receipts:
+                        connection.notify(frame)
 
     # -- the bus ------------------------------------------------------------------------------------------------------
 
@@ -443,9 +465,9 @@ class Router:
         self.flush()
 
     def _take_hint(self, channel: str, body: bytes) -> None:
-        if body.startswith(b'{"msgid":26,'):
-            read = msgspec.json.decode(body)
-            self._read(read["id"], read["conv"], body)
+        if body.startswith((b'{"msgid":26,', b'{"msgid":30,', b'{"msgid":34,')):
+            told = msgspec.json.decode(body)
+            self._tell_others(told["id"], told["conv"], body, receipts=told["msgid"] == Kind.DELIVERED)
         elif body.startswith(b"{"):
             self.arrive(decode_delivery(body))
         elif channel == PRESENCE_CHANNEL:

@@ -28,7 +28,7 @@ from trio_chat.bus.contract import Bus
 from trio_chat.bus.local import LocalBus
 from trio_chat.bus.redis import RedisBus
 from trio_chat.config import Address, Settings, default_database
-from trio_chat.connection import Connection
+from trio_chat.connection import Connection, turn_away
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.node import Node
 from trio_chat.pages import static_pages
@@ -38,6 +38,7 @@ from trio_chat.services.chat import ChatService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
 from trio_chat.services.receipts import Receipts
+from trio_chat.services.search import SearchService
 from trio_chat.store.accounts import Accounts
 from trio_chat.store.contract import Database
 from trio_chat.store.groups import Groups
@@ -45,6 +46,7 @@ from trio_chat.store.log import MessageLog
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
+from trio_chat.store.search import MessageSearch
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.contract import End, Transport
 from trio_chat.transport.http import Site, serve_http
@@ -151,6 +153,9 @@ class Server:
         )
 
     def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:
+        if len(self.node.connections) >= self.node.settings.limits.connections:
+            nursery.start_soon(turn_away, transport)
+            return
         connection = Connection(self.node, transport)
         self.node.connections[connection] = None
         nursery.start_soon(connection.run)
@@ -251,7 +256,19 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     messages, groups = MessageLog(database), Groups(database)
     receipts = Receipts(messages)
     router = Router(messages, foundation.bus, receipts, name, settings.sweep)
+    receipts.tell = router.publish_delivered
     accounts = AccountService(Accounts(database), foundation.passwords, token_days=settings.token_days)
+    chat = ChatService(
+        messages,
+        groups,
+        accounts,
+        router,
+        receipts,
+        message_limit=limits.message,
+        history_limit=limits.history,
+        history_bytes=limits.frame,
+        members=limits.members,
+    )
     return Node(
         settings=settings,
         name=name,
@@ -259,17 +276,8 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         messages=messages,
         groups=groups,
         accounts=accounts,
-        chat=ChatService(
-            messages,
-            groups,
-            accounts,
-            router,
-            receipts,
-            message_limit=limits.message,
-            history_limit=limits.history,
-            history_bytes=limits.frame,
-            members=limits.members,
-        ),
+        chat=chat,
+        search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
         receipts=receipts,
         presence=Presence(

@@ -53,6 +53,10 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (L, Kind.READ): L,
     (L, Kind.HISTORY): L,
     (L, Kind.CONVERSATIONS): L,
+    (L, Kind.TYPING): L,
+    (L, Kind.FIND_USER): L,
+    (L, Kind.SEARCH): L,
+    (L, Kind.GROUP_INFO): L,
 }
 
 

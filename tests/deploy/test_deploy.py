@@ -91,8 +91,7 @@ def test_the_example_configuration_names_every_setting_with_its_default(tmp_path
     # Two examples for one key are one too many for TOML; the first stays.
     text = re.sub(r'(?m)^database = "mysql.*\n', "", text)
     named = set(re.findall(r"(?m)^(\w+) = ", text))
-    optional = {"http"}  # nothing but "off" so far
-    assert named == {name.removeprefix("limits.") for name, _ in config.setting_names()} - optional
+    assert named == {name.removeprefix("limits.") for name, _ in config.setting_names()}
 
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     loaded = config.load({}, {}, tmp_path / "all.toml")

@@ -59,6 +59,8 @@ SAMPLES: dict[str, list[tuple[Any, Any]]] = {
     "limits.password_checks": [(1, 1), ("2", 2), ("3", 3)],
     "limits.members": [(0, 0), ("1", 1), ("2", 2)],
     "limits.history": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.search": [(0, 0), ("2", 2), ("3", 3)],
+    "limits.connections": [(1, 1), ("2", 2), ("3", 3)],
 }
 
 NO_NUMBER = ["", "many", "1,5", "0x10", [], {}, True]
@@ -112,6 +114,8 @@ WRONG: dict[str, list[Any]] = {
     "limits.password_checks": [*NO_COUNT, 0],
     "limits.members": [*NO_COUNT, -1],
     "limits.history": [*NO_COUNT, 0],
+    "limits.search": [*NO_COUNT, -1],
+    "limits.connections": [*NO_COUNT, 0],
 }
 
 

@@ -36,7 +36,15 @@ class Layer:
 
 
 WIRE = ("wire.*", "errors")
-STATEMENTS = ("store.contract", "store.steps", "store.log", "store.accounts", "store.groups", "store.presence")
+STATEMENTS = (
+    "store.contract",
+    "store.steps",
+    "store.log",
+    "store.accounts",
+    "store.groups",
+    "store.presence",
+    "store.search",
+)
 PURE = (*WIRE, *STATEMENTS, "session", "outbox", "transport.contract", "transport.proxy")
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")

@@ -20,7 +20,9 @@ from trio_chat.wire.messages import (
     CreateGroup,
     Direct,
     Envelope,
+    FindUser,
     Group,
+    GroupInfo,
     Hello,
     History,
     JoinGroup,
@@ -33,6 +35,9 @@ from trio_chat.wire.messages import (
     Received,
     Register,
     Request,
+    Search,
+    SearchBefore,
+    Typing,
     answer_kind,
     decode,
     encode,
@@ -63,6 +68,11 @@ NUMBERS = {
     27: "HISTORY",
     28: "CONVERSATIONS",
     29: "PRESENCE",
+    30: "TYPING",
+    31: "FIND_USER",
+    32: "SEARCH",
+    33: "GROUP_INFO",
+    34: "DELIVERED",
 }
 
 #: A valid request of every kind: its fields, the least first, and what they are read as.
@@ -90,7 +100,7 @@ VALID: list[tuple[Kind, dict[str, Any], Request]] = [
     (Kind.GROUP, {"groupid": 1, "msg": "hi"}, Group(1, "hi")),
     (Kind.GROUP, {"groupid": 5, "msg": "hi", "time": "", "key": "k"}, Group(5, "hi", "", "k")),
     (Kind.HELLO, {"version": 1}, Hello(1)),
-    (Kind.HELLO, {"version": 2, "client": "c" * 256}, Hello(2, "c" * 256)),
+    (Kind.HELLO, {"version": 2, "client": "c" * 256, "receipts": True}, Hello(2, "c" * 256, True)),
     (Kind.PONG, {}, Pong()),
     (Kind.PONG, {"data": {"ignored": [1]}}, Pong()),
     (Kind.RECEIVED, {"conv": "d:1:2", "seq": 0}, Received("d:1:2", 0)),
@@ -100,6 +110,16 @@ VALID: list[tuple[Kind, dict[str, Any], Request]] = [
     (Kind.HISTORY, {"conv": "g:1", "after": 0, "limit": 1}, History("g:1", 0, None, 1)),
     (Kind.HISTORY, {"conv": "g:1", "before": INT64, "limit": 2**31}, History("g:1", None, INT64, 2**31)),
     (Kind.CONVERSATIONS, {}, Conversations()),
+    (Kind.TYPING, {"conv": "d:1:2"}, Typing("d:1:2")),
+    (Kind.FIND_USER, {"name": "n" * 50}, FindUser("n" * 50)),
+    (Kind.SEARCH, {"query": "x"}, Search("x", None, None, 20)),
+    (
+        Kind.SEARCH,
+        {"query": "q" * 100, "conv": "g:1", "before": {"ts": 1, "conv": "g:1", "seq": 2}, "limit": 50},
+        Search("q" * 100, "g:1", SearchBefore(1, "g:1", 2), 50),
+    ),
+    (Kind.GROUP_INFO, {}, GroupInfo()),
+    (Kind.GROUP_INFO, {"groupid": 1, "groupname": "g"}, GroupInfo(1, "g")),
 ]
 
 MISSING: Any = object()
@@ -161,6 +181,7 @@ REFUSED: dict[tuple[Kind, str], list[Any]] = {
     (Kind.GROUP, "key"): [*NO_TEXT, "", "k" * 65],
     (Kind.HELLO, "version"): [*NO_INTEGER, *NO_NULL, MISSING],
     (Kind.HELLO, "client"): [*NO_TEXT, *NO_NULL, "c" * 257],
+    (Kind.HELLO, "receipts"): [*NO_NULL, "true", 1, 0, [], {}],
     (Kind.PING, "data"): [],  # anything
     (Kind.RECEIVED, "conv"): NO_CONV,
     (Kind.RECEIVED, "seq"): [*NO_SEQ, *NO_NULL, MISSING],
@@ -170,6 +191,14 @@ REFUSED: dict[tuple[Kind, str], list[Any]] = {
     (Kind.HISTORY, "after"): NO_SEQ,
     (Kind.HISTORY, "before"): NO_SEQ,
     (Kind.HISTORY, "limit"): [*NO_SEQ, *NO_NULL, 0, 2**31 + 1],
+    (Kind.TYPING, "conv"): NO_CONV,
+    (Kind.FIND_USER, "name"): NO_NAME,
+    (Kind.SEARCH, "query"): [*NO_TEXT, *NO_NULL, MISSING, "", "q" * 101],
+    (Kind.SEARCH, "conv"): [conv for conv in NO_CONV if conv is not None and conv is not MISSING],
+    (Kind.SEARCH, "before"): [5, "x", [], {"ts": -1, "conv": "g:1", "seq": 1}, {"ts": 1, "conv": "x", "seq": 1}],
+    (Kind.SEARCH, "limit"): [*NO_SEQ, *NO_NULL, 0, 2**31 + 1],
+    (Kind.GROUP_INFO, "groupid"): NO_ID,
+    (Kind.GROUP_INFO, "groupname"): [name for name in NO_NAME if name is not None and name is not MISSING],
 }
 
 ONE_VALID = {kind: fields for kind, fields, _ in reversed(VALID)} | {Kind.PING: {}}
@@ -289,7 +318,7 @@ def test_escapes_in_names_and_texts_are_what_they_stand_for() -> None:
     assert read(rb'{"\u006dsgid":6,"to\u0069d":5,"msg":"\ud83d\ude00\u0000\/"}')[1] == Direct(5, "\U0001f600\0/")
 
 
-@pytest.mark.parametrize("msgid", [0, -1, 2, 11, 24, 29, 30, 2**31, 2**63, 2**64, 10**100, -(10**100)], ids=shown)
+@pytest.mark.parametrize("msgid", [0, -1, 2, 11, 24, 29, 34, 35, 2**31, 2**63, 2**64, 10**100, -(10**100)], ids=shown)
 def test_an_integer_that_is_no_request_has_an_envelope_all_the_same(msgid: int) -> None:
     envelope, request = read(b'{"msgid":%d,"ref":"r"}' % msgid)
     assert (envelope.msgid, envelope.ref, request) == (msgid, "r", None)

@@ -235,8 +235,9 @@ async def test_ones_own_message_counts_as_received(address: Address) -> None:
         await a.ok(Kind.DIRECT, toid=bob, msg="3")
         by_a = (await a.ok(Kind.CONVERSATIONS))["conversations"]
         by_b = (await b.ok(Kind.CONVERSATIONS))["conversations"]
-        assert by_a == [{"conv": conv, "last_seq": 3, "received_seq": 1, "read_seq": 0}]
-        assert by_b == [{"conv": conv, "last_seq": 3, "received_seq": 0, "read_seq": 0}]
+        rest = {"read_seq": 0, "peer_read_seq": 0}
+        assert by_a == [{"conv": conv, "last_seq": 3, "received_seq": 1, "peer_received_seq": 0, **rest}]
+        assert by_b == [{"conv": conv, "last_seq": 3, "received_seq": 0, "peer_received_seq": 1, **rest}]
         await b.send(Kind.RECEIVED, conv=conv, seq=1)
         by_b = (await b.ok(Kind.CONVERSATIONS))["conversations"]
         assert by_b[0]["received_seq"] == 2

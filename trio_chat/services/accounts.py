@@ -8,7 +8,7 @@ import time
 
 import attrs
 
-from trio_chat.errors import BadCredentials, BadRequest
+from trio_chat.errors import BadCredentials, BadRequest, NoSuchUser
 from trio_chat.services.passwords import PasswordHasher
 from trio_chat.session import Identity
 from trio_chat.store.accounts import Accounts, Friend
@@ -82,6 +82,13 @@ class AccountService:
         if friendid == userid:
             raise BadRequest("friendid: is your own id", field="friendid")
         return await self._accounts.add_friend(userid, friendid)
+
+    async def find(self, name: str) -> Friend:
+        """Who has exactly this name. Raises `NoSuchUser`."""
+        found = await self._accounts.find(name)
+        if found is None:
+            raise NoSuchUser("there is no user of this name")
+        return found
 
     async def exists(self, userid: int) -> bool:
         return await self._accounts.by_id(userid) is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from trio_chat.errors import BadRequest, NoSuchUser, NotAMember, TooLarge
+import attrs
+
+from trio_chat.errors import BadRequest, NoSuchGroup, NoSuchUser, NotAMember, TooLarge
 from trio_chat.router import LocalAccount, Router
 from trio_chat.services.accounts import AccountService, check_name
 from trio_chat.services.receipts import Receipts
@@ -13,7 +15,7 @@ from trio_chat.store.groups import GroupRecord, Groups
 from trio_chat.store.log import Draft, MessageLog
 from trio_chat.wire.conversation import direct_conv, group_conv, parse_conv
 from trio_chat.wire.delivery import Delivery
-from trio_chat.wire.messages import Direct, Group, History
+from trio_chat.wire.messages import Direct, Group, GroupInfo, History
 
 if TYPE_CHECKING:
     from trio_chat.connection import Connection
@@ -115,6 +117,31 @@ class ChatService:
             self._router.publish_joined(account.id, groupid, position)
         return await self._groups.get(groupid, self._members)
 
+    async def group_info(self, account: LocalAccount, request: GroupInfo) -> dict[str, Any]:
+        """What a group is; for its members also who they are, and how far each has received and read.
+
+        Raises `NoSuchGroup`, `BadRequest`.
+        """
+        groupid = request.groupid
+        if (groupid is None) == (request.groupname is None):
+            raise BadRequest("groupid: give either it or groupname", field="groupid")
+        if groupid is None:
+            groupid = await self._groups.by_name(request.groupname or "")
+            if groupid is None:
+                raise NoSuchGroup("there is no group of this name")
+        member = await self._groups.membership(account.id, groupid)
+        group = await self._groups.get(groupid, self._members if member else 0)
+        fields: dict[str, Any] = {"id": group.id, "groupname": group.groupname, "groupdesc": group.groupdesc}
+        if member:
+            await self._receipts.flush()
+            positions = await self._groups.positions(groupid, [user.id for user in group.users])
+            users = []
+            for user in group.users:
+                received, seen = positions.get(user.id, (0, 0))
+                users.append({**attrs.asdict(user), "received_seq": received, "read_seq": seen})
+            fields["users"] = users
+        return fields
+
     # -- receiving, reading, looking back -----------------------------------------------------------------------------
 
     def received(self, connection: Connection, account: LocalAccount, conv: str, seq: int) -> None:
@@ -154,14 +181,14 @@ class ChatService:
         limit = min(request.limit, self._history_limit)
         if request.after is not None:
             page = await self._log.after(request.conv, request.after, limit + 1)
-            kept = self._that_fit(page[:limit])
+            kept = self.that_fit(page[:limit])
         else:
             before = request.before if request.before is not None else 2**63 - 1
             page = await self._log.before(request.conv, before, limit + 1)
-            kept = self._that_fit(page[::-1][:limit])[::-1]
+            kept = self.that_fit(page[::-1][:limit])[::-1]
         return {"messages": [message.fields() for message in kept], "more": len(kept) < len(page)}
 
-    def _that_fit(self, page: list[Delivery]) -> list[Delivery]:
+    def that_fit(self, page: list[Delivery]) -> list[Delivery]:
         """The first of the page that are within the bytes of one reply; at least one."""
         size = 0
         for index, message in enumerate(page):
@@ -174,21 +201,33 @@ class ChatService:
         """All conversations of an account, with its cursors."""
         await self._receipts.flush()
         result = []
-        for cursor in sorted(await self._log.cursors(account.id), key=lambda cursor: cursor.conv):
+        cursors = sorted(await self._log.cursors(account.id), key=lambda cursor: cursor.conv)
+        peers = await self._log.peers(account.id, [cursor.conv for cursor in cursors if cursor.conv[0] == "d"])
+        for cursor in cursors:
             received = cursor.received
             if received < cursor.last_seq:
                 # One's own message counts as received where everything before it is.
                 other = await self._log.first_from_others(account.id, cursor.conv, received)
                 received = cursor.last_seq if other is None else other - 1
-            result.append(
-                {
-                    "conv": cursor.conv,
-                    "last_seq": cursor.last_seq,
-                    "received_seq": received,
-                    "read_seq": cursor.seen,
-                }
-            )
+            row = {
+                "conv": cursor.conv,
+                "last_seq": cursor.last_seq,
+                "received_seq": received,
+                "read_seq": cursor.seen,
+            }
+            if cursor.conv[0] == "d":
+                row["peer_received_seq"], row["peer_read_seq"] = peers.get(cursor.conv, (0, 0))
+            result.append(row)
         return result
+
+    def is_party(self, account: LocalAccount, conv: str) -> bool:
+        """Whether the account is known here to be in the conversation; `check_party` asks the database too."""
+        parties = parse_conv(conv)
+        return parties.groupid in account.groups or account.id in (parties.users or ())
+
+    def typing(self, account: LocalAccount, conv: str) -> None:
+        """Tell the others that the account's user is writing something."""
+        self._router.publish_typing(account.id, conv)
 
     async def check_party(self, account: LocalAccount, conv: str) -> None:
         """Raise `NotAMember`, `NoSuchGroup` or `BadRequest` where the account is not in the conversation."""

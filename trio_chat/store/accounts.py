@@ -66,6 +66,12 @@ class Accounts:
         return Account(*result.rows[0]) if result.rows else None
 
     @query
+    def find(self, name: str) -> Steps[Friend | None]:
+        """What others may know of an account."""
+        result = yield "SELECT id, name, state, changed FROM User WHERE name = ?", (name,)
+        return Friend(*result.rows[0]) if result.rows else None
+
+    @query
     def by_token(self, digest: bytes, now: int) -> Steps[tuple[Account, int] | None]:
         """The account that a token logs in and when the token expires (ms since the epoch), or None."""
         result = yield (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from trio_chat.errors import AlreadyExists, NoSuchGroup
-from trio_chat.store.contract import Database, Steps, UniqueViolation
+from trio_chat.store.contract import Database, Steps, UniqueViolation, Value
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 from trio_chat.wire.conversation import group_conv
 
@@ -117,6 +119,25 @@ class Groups:
         )
         group.users.extend(Member(*row) for row in rows.rows)
         return group
+
+    @query
+    def by_name(self, groupname: str) -> Steps[int | None]:
+        """The id of the group of exactly this name."""
+        found = yield "SELECT id FROM AllGroup WHERE groupname = ?", (groupname,)
+        return found.rows[0][0] if found.rows else None
+
+    @query
+    def positions(self, groupid: int, members: Sequence[int]) -> Steps[dict[int, tuple[int, int]]]:
+        """How far each of these members has received and read the group's conversation."""
+        positions = {}
+        for some in chunks(members, 500):
+            values: list[Value] = [group_conv(groupid), *some]
+            found = yield (
+                f"SELECT userid, received, seen FROM DeliveryCursor WHERE conv = ? AND userid IN ({placeholders(len(some))})",
+                values,
+            )
+            positions.update({userid: (received, seen) for userid, received, seen in found.rows})
+        return positions
 
     @query
     def membership(self, userid: int, groupid: int) -> Steps[bool]:

@@ -9,9 +9,10 @@ import attrs
 
 from trio_chat.store.contract import Database, Dialect, Last, Steps, UniqueViolation, Value
 from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
+from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import Delivery
 
-__all__ = ["Changes", "Cursor", "Draft", "MessageLog", "Stored"]
+__all__ = ["COLUMNS", "FROM", "Changes", "Cursor", "Draft", "MessageLog", "Stored", "delivery_of"]
 
 
 @attrs.define(eq=False)
@@ -57,12 +58,12 @@ class Changes:
     states: list[tuple[int, str, int]]
 
 
-_COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
+COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
 _INSERT = "INSERT INTO Message (conv, seq, sender, target, ts, time, sender_key, msg) VALUES "
-_FROM = "FROM Message m JOIN User u ON u.id = m.sender"
+FROM = "FROM Message m JOIN User u ON u.id = m.sender"
 
 
-def _delivery(row: Sequence[Any]) -> Delivery:
+def delivery_of(row: Sequence[Any]) -> Delivery:
     conv, seq, ts, sender, name, target, msg, time, key = row
     return Delivery(conv, seq, ts, sender, name, target, msg, time, bytes(key).decode() if key is not None else None)
 
@@ -154,36 +155,36 @@ class MessageLog:
 
     @query
     def find(self, conv: str, seq: int) -> Steps[Delivery | None]:
-        result = yield f"SELECT {_COLUMNS} {_FROM} WHERE m.conv = ? AND m.seq = ?", (conv, seq)
-        return _delivery(result.rows[0]) if result.rows else None
+        result = yield f"SELECT {COLUMNS} {FROM} WHERE m.conv = ? AND m.seq = ?", (conv, seq)
+        return delivery_of(result.rows[0]) if result.rows else None
 
     @query
     def after(self, conv: str, seq: int, limit: int) -> Steps[list[Delivery]]:
         """At most `limit` messages with a greater seq, rising."""
         result = yield (
-            f"SELECT {_COLUMNS} {_FROM} WHERE m.conv = ? AND m.seq > ? ORDER BY m.seq LIMIT {limit:d}",
+            f"SELECT {COLUMNS} {FROM} WHERE m.conv = ? AND m.seq > ? ORDER BY m.seq LIMIT {limit:d}",
             (conv, seq),
         )
-        return [_delivery(row) for row in result.rows]
+        return [delivery_of(row) for row in result.rows]
 
     @query
     def before(self, conv: str, seq: int, limit: int) -> Steps[list[Delivery]]:
         """At most `limit` messages, the last before `seq`, rising."""
         result = yield (
-            f"SELECT {_COLUMNS} {_FROM} WHERE m.conv = ? AND m.seq < ? ORDER BY m.seq DESC LIMIT {limit:d}",
+            f"SELECT {COLUMNS} {FROM} WHERE m.conv = ? AND m.seq < ? ORDER BY m.seq DESC LIMIT {limit:d}",
             (conv, seq),
         )
-        return [_delivery(row) for row in reversed(result.rows)]
+        return [delivery_of(row) for row in reversed(result.rows)]
 
     @query
     def undelivered(self, userid: int, limit: int) -> Steps[list[Delivery]]:
         """At most `limit` messages that an account has not received, the oldest first over all its conversations."""
         result = yield (
-            f"SELECT {_COLUMNS} FROM DeliveryCursor c JOIN Message m ON m.conv = c.conv AND m.seq > c.received"
+            f"SELECT {COLUMNS} FROM DeliveryCursor c JOIN Message m ON m.conv = c.conv AND m.seq > c.received"
             f" JOIN User u ON u.id = m.sender WHERE c.userid = ? ORDER BY m.ts, m.conv, m.seq LIMIT {limit:d}",
             (userid,),
         )
-        return [_delivery(row) for row in result.rows]
+        return [delivery_of(row) for row in result.rows]
 
     @query
     def cursors(self, userid: int) -> Steps[list[Cursor]]:
@@ -204,6 +205,23 @@ class MessageLog:
             (userid, conv),
         )
         return Cursor(*result.rows[0]) if result.rows else None
+
+    @query
+    def peers(self, userid: int, convs: Iterable[str]) -> Steps[dict[str, tuple[int, int]]]:
+        """For each of an account's conversations of two: how far the other has received and read it."""
+        others = {}
+        for conv in convs:
+            low, high = parse_conv(conv).users or (0, 0)
+            others[conv] = high if low == userid else low
+        positions = {}
+        for some in chunks(others, 200):
+            result = yield (
+                "SELECT conv, received, seen FROM DeliveryCursor WHERE "
+                + " OR ".join(["(userid = ? AND conv = ?)"] * len(some)),
+                [value for conv in some for value in (others[conv], conv)],
+            )
+            positions.update({conv: (received, seen) for conv, received, seen in result.rows})
+        return positions
 
     @query
     def first_from_others(self, userid: int, conv: str, after: int) -> Steps[int | None]:

@@ -23,7 +23,9 @@ __all__ = [
     "CreateGroup",
     "Direct",
     "Envelope",
+    "FindUser",
     "Group",
+    "GroupInfo",
     "Hello",
     "History",
     "JoinGroup",
@@ -37,6 +39,9 @@ __all__ = [
     "Ref",
     "Register",
     "Request",
+    "Search",
+    "SearchBefore",
+    "Typing",
     "answer_kind",
     "decode",
     "encode",
@@ -67,6 +72,11 @@ class Kind(IntEnum):
     HISTORY = 27
     CONVERSATIONS = 28
     PRESENCE = 29
+    TYPING = 30
+    FIND_USER = 31
+    SEARCH = 32
+    GROUP_INFO = 33
+    DELIVERED = 34
 
 
 # What both databases can store and JSON can carry.
@@ -148,6 +158,7 @@ class Group:
 class Hello:
     version: int
     client: Annotated[str, Meta(max_length=256)] = ""
+    receipts: bool = False
 
 
 class Ping(msgspec.Struct):
@@ -188,6 +199,43 @@ class Conversations:
     pass
 
 
+@attrs.define
+class Typing:
+    conv: Conv
+
+
+@attrs.define
+class FindUser:
+    name: Name
+
+
+@attrs.define
+class SearchBefore:
+    """The message that the next page begins behind: the last of the one before."""
+
+    ts: Seq
+    conv: Conv
+    seq: Seq
+
+
+@attrs.define
+class Search:
+    """At most `limit` messages that hold every word of `query`, the newest first."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=100)]
+    conv: Conv | None = None
+    before: SearchBefore | None = None
+    limit: Annotated[int, Meta(ge=1, le=2**31)] = 20
+
+
+@attrs.define
+class GroupInfo:
+    """By `groupid` or `groupname`."""
+
+    groupid: Id | None = None
+    groupname: Name | None = None
+
+
 Request = (
     Login
     | Logout
@@ -204,6 +252,10 @@ Request = (
     | Read
     | History
     | Conversations
+    | Typing
+    | FindUser
+    | Search
+    | GroupInfo
 )
 
 #: The requests: every kind that a client may send.
@@ -223,6 +275,10 @@ REQUESTS: dict[Kind, type[Request]] = {
     Kind.READ: Read,
     Kind.HISTORY: History,
     Kind.CONVERSATIONS: Conversations,
+    Kind.TYPING: Typing,
+    Kind.FIND_USER: FindUser,
+    Kind.SEARCH: Search,
+    Kind.GROUP_INFO: GroupInfo,
 }
 
 _DECODERS = {kind: msgspec.json.Decoder(request) for kind, request in REQUESTS.items()}
