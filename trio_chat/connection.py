@@ -83,6 +83,7 @@ class Connection:
         self.receipts = False
         self.peer = transport.peer
         self._transport = transport
+        self._counters = node.counters
         self._splitter = FrameSplitter(limits.frame)
         self._outbox = Outbox(limits.outbox)
         self._nursery: trio.Nursery | None = None
@@ -114,6 +115,7 @@ class Connection:
             self._forget()
             await self._take_leave()
         except Exception:
+            self._reason = End.FAILED
             log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
         finally:
             self._end()
@@ -148,13 +150,18 @@ class Connection:
     def _end(self) -> None:
         self._forget()
         self._transport.close()
-        self.node.connections.pop(self, None)
+        if self in self.node.connections:
+            del self.node.connections[self]
+            kind = self._transport.kind
+            self._counters.connections[kind] -= 1
+            self._counters.closed[kind, self._reason.value] += 1
         if self._over is not None:
             self._over.set()
 
     def log_in(self, identity: Identity, account: LocalAccount, token: str | None) -> None:
         """LOGIN has succeeded: the router knows the connection."""
         self.session.logged_in(identity)
+        self._counters.logins["ok"] += 1
         self.account = account
         self.token = token
 
@@ -187,7 +194,9 @@ class Connection:
             while data:
                 self.last_heard = trio.current_time()
                 self.pinged = False
-                for frame in self._splitter.feed(data):
+                frames = self._splitter.feed(data)
+                self._counters.frames += len(frames)
+                for frame in frames:
                     self._take(frame)
                 if self._splitter.overflowed:
                     self._fail(None, None, TooLarge(f"a frame is at most {settings.limits.frame} bytes"))
@@ -305,6 +314,9 @@ class Connection:
             self.answer(Kind.REPLY, ref, {"errno": 0, **fields})
 
     def _fail(self, kind: Kind | None, ref: Ref | None, error: RequestError) -> None:
+        self._counters.rejected[error.error] += 1
+        if kind is Kind.LOGIN:
+            self._counters.logins[error.error] += 1
         fields = error.fields()
         if self.session.dialect is Dialect.CLASSIC and kind is Kind.REGISTER and error.errno == 1:
             fields = {"errno": 1}
@@ -382,6 +394,7 @@ class Connection:
 
     def deliver(self, delivery: Delivery) -> None:
         """Queue a message of a conversation."""
+        self._counters.delivered += 1
         if self.session.dialect is Dialect.MODERN:
             # Such a client knows by LOGOUT's REPLY what was sent to whom.
             self.send(delivery.modern())
@@ -401,6 +414,11 @@ class Connection:
                 return False
         self._typing[conv] = now
         return True
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        return self._outbox.size
 
     @property
     def paced(self) -> bool:

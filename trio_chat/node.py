@@ -9,6 +9,7 @@ import attrs
 if TYPE_CHECKING:
     from trio_chat.config import Settings
     from trio_chat.connection import Connection
+    from trio_chat.counters import Counters
     from trio_chat.router import Router
     from trio_chat.services.accounts import AccountService
     from trio_chat.services.chat import ChatService
@@ -41,5 +42,6 @@ class Node:
     receipts: Receipts
     presence: Presence
     writer: Writer
+    counters: Counters
     connections: dict[Connection, None] = attrs.field(factory=dict)
     draining: bool = False

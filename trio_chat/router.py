@@ -11,6 +11,7 @@ every connection. So a lost, late, repeated or reordered hint can cost time, nev
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from trio_chat.wire.messages import Kind, encode
 
 if TYPE_CHECKING:
     from trio_chat.connection import Connection
+    from trio_chat.counters import Counters
     from trio_chat.services.receipts import Receipts
 
 __all__ = ["LocalAccount", "Router"]
@@ -80,7 +82,9 @@ class _Arrival:
 class Router:
     """Owned by the server; its state is touched only from the Trio thread."""
 
-    def __init__(self, messages: MessageLog, bus: Bus, receipts: Receipts, node: str, sweep: float) -> None:
+    def __init__(
+        self, messages: MessageLog, bus: Bus, receipts: Receipts, node: str, sweep: float, counters: Counters
+    ) -> None:
         self.accounts: dict[int, LocalAccount] = {}
         self.repaired = 0
         # What the writer's transaction in hand holds, as (conv, sender), and the event of its end.
@@ -91,6 +95,7 @@ class Router:
         self._receipts = receipts
         self._prefix = node.encode() + b"\n"
         self._sweep = sweep
+        self._counters = counters
         self._groups: dict[int, dict[int, LocalAccount]] = {}
         self._watchers: dict[int, dict[int, LocalAccount]] = {}
         self._states: dict[int, StateChange] = {}
@@ -101,9 +106,16 @@ class Router:
         self._holes_found = trio.Event()
         self._sweep_now = trio.Event()
         self._dirty: list[Connection] = []
+        # When the last message of the hints in hand was stored, by the database's clock (ms).
+        self._newest_hint = 0
         # While a login is loading, arrivals that nobody here listens to yet: they may be in one of its conversations.
         self._loading: Counter[int] = Counter()
         self._unheard: dict[str, int] = {}
+
+    @property
+    def holes(self) -> int:
+        """Conversations that wait for a message which is in the log and has not come."""
+        return len(self._holes)
 
     @property
     def bus_up(self) -> bool:
@@ -454,6 +466,7 @@ class Router:
     def receive(self, events: list[Event]) -> None:
         """Hints from the bus. A broken one is logged and dropped: the log will show what it said."""
         prefix = self._prefix
+        self._newest_hint = 0
         for channel, payload in events:
             if payload.startswith(prefix):
                 continue
@@ -462,6 +475,8 @@ class Router:
                 self._take_hint(channel, body)
             except (msgspec.MsgspecError, LookupError, RecursionError, TypeError, ValueError) as error:
                 log.warning("bus event not understood", channel=channel, error=str(error))
+        if self._newest_hint:
+            self._counters.bus_delay.observe(max(0.0, time.time() - self._newest_hint / 1000))
         self.flush()
 
     def _take_hint(self, channel: str, body: bytes) -> None:
@@ -469,7 +484,9 @@ class Router:
             told = msgspec.json.decode(body)
             self._tell_others(told["id"], told["conv"], body, receipts=told["msgid"] == Kind.DELIVERED)
         elif body.startswith(b"{"):
-            self.arrive(decode_delivery(body))
+            delivery = decode_delivery(body)
+            self._newest_hint = delivery.ts
+            self.arrive(delivery)
         elif channel == PRESENCE_CHANNEL:
             userid, state, changed = msgspec.json.decode(body, type=tuple[int, str, int])
             self.state_changed(StateChange(userid, state, changed))

@@ -29,7 +29,10 @@ from trio_chat.bus.local import LocalBus
 from trio_chat.bus.redis import RedisBus
 from trio_chat.config import Address, Settings, default_database
 from trio_chat.connection import Connection, turn_away
+from trio_chat.counters import Counters
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
+from trio_chat.health import Health
+from trio_chat.metrics import metrics_page, watch_loop
 from trio_chat.node import Node
 from trio_chat.pages import static_pages
 from trio_chat.router import Router
@@ -132,6 +135,8 @@ class Server:
                 for carrier in foundation.carriers:
                     nursery.start_soon(carrier)
                 nursery.start_soon(self._check_alive)
+                if foundation.webs:
+                    nursery.start_soon(watch_loop, self.node)
                 for web in foundation.webs:
                     nursery.start_soon(web, self._site(), partial(self._accept, nursery))
                 with self._accepting:
@@ -143,8 +148,14 @@ class Server:
 
     def _site(self) -> Site:
         settings = self.node.settings
+        health = Health(self.node)
+        pages = static_pages() | {
+            "/livez": health.live,
+            "/readyz": health.ready,
+            "/metrics": metrics_page(self.node),
+        }
         return Site(
-            pages=static_pages(),
+            pages=pages,
             websocket="/ws",
             origins=settings.origins,
             closed=lambda: self.node.draining,
@@ -154,10 +165,13 @@ class Server:
 
     def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:
         if len(self.node.connections) >= self.node.settings.limits.connections:
+            self.node.counters.turned_away += 1
             nursery.start_soon(turn_away, transport)
             return
         connection = Connection(self.node, transport)
         self.node.connections[connection] = None
+        self.node.counters.opened[transport.kind] += 1
+        self.node.counters.connections[transport.kind] += 1
         nursery.start_soon(connection.run)
 
     async def _check_alive(self) -> None:
@@ -255,7 +269,8 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     limits, name, database = settings.limits, foundation.name, foundation.database
     messages, groups = MessageLog(database), Groups(database)
     receipts = Receipts(messages)
-    router = Router(messages, foundation.bus, receipts, name, settings.sweep)
+    counters = Counters()
+    router = Router(messages, foundation.bus, receipts, name, settings.sweep, counters)
     receipts.tell = router.publish_delivered
     accounts = AccountService(Accounts(database), foundation.passwords, token_days=settings.token_days)
     chat = ChatService(
@@ -289,7 +304,10 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
             alone=foundation.alone,
             lease=settings.lease,
         ),
-        writer=Writer(messages, router, batch=limits.batch, limit=limits.queue, patience=settings.store_timeout),
+        writer=Writer(
+            messages, router, counters, batch=limits.batch, limit=limits.queue, patience=settings.store_timeout
+        ),
+        counters=counters,
     )
 
 

@@ -22,6 +22,7 @@ from trio_chat.wire.delivery import Delivery
 
 if TYPE_CHECKING:
     from trio_chat.connection import Connection
+    from trio_chat.counters import Counters
     from trio_chat.wire.messages import Ref
 
 __all__ = ["Submission", "Writer"]
@@ -48,9 +49,12 @@ class Writer:
     than what was already read. `patience` is how long, in seconds, a commit whose answer was lost is looked for.
     """
 
-    def __init__(self, messages: MessageLog, router: Router, *, batch: int, limit: int, patience: float) -> None:
+    def __init__(
+        self, messages: MessageLog, router: Router, counters: Counters, *, batch: int, limit: int, patience: float
+    ) -> None:
         self._log = messages
         self._router = router
+        self._counters = counters
         self._batch = batch
         self._limit = limit
         self._patience = patience
@@ -59,6 +63,11 @@ class Writer:
         self._room = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+
+    @property
+    def queued(self) -> int:
+        """Messages that await their commit."""
+        return len(self._queue)
 
     @property
     def full(self) -> bool:
@@ -98,6 +107,7 @@ class Writer:
             router.committed = trio.Event()
             failure: RequestError | None = None
             stored: list[Stored] = []
+            began = trio.current_time()
             try:
                 stored = await self._store([item.draft for item in batch])
             except Unavailable as error:
@@ -119,6 +129,8 @@ class Writer:
                 for item in batch:
                     item.origin.message_failed(item.ref, failure)
             else:
+                self._counters.commits.observe(trio.current_time() - began)
+                self._counters.batches.observe(len(batch))
                 self._report(batch, stored)
             router.flush()
 
@@ -155,6 +167,7 @@ class Writer:
             )
             deliveries.append(delivery)
             router.arrive(delivery, origin, reply)
+        self._counters.stored += len(deliveries)
         router.publish(deliveries)
 
     async def _store(self, drafts: list[Draft]) -> list[Stored]:

@@ -45,7 +45,7 @@ STATEMENTS = (
     "store.presence",
     "store.search",
 )
-PURE = (*WIRE, *STATEMENTS, "session", "outbox", "transport.contract", "transport.proxy")
+PURE = (*WIRE, *STATEMENTS, "session", "outbox", "counters", "transport.contract", "transport.proxy")
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
 )
@@ -85,6 +85,18 @@ LAYERS = (
         ("transport.http", "transport.websocket"),
         ours=("transport.*",),
         libraries=("attrs", "structlog", "trio", "websockets"),
+    ),
+    Layer(
+        "health",
+        ("health",),
+        ours=("background", "errors", "transport.http", "wire.messages"),
+        libraries=("trio", "websockets"),
+    ),
+    Layer(
+        "metrics",
+        ("metrics",),
+        ours=("counters", "transport.http"),
+        libraries=("prometheus_client", "trio", "websockets"),
     ),
     Layer("pages", ("pages",), ours=("transport.http",), libraries=("trio", "websockets")),
     Layer(
