@@ -23,7 +23,7 @@ async def scrape(http: Address) -> dict[str, float]:
     answer = await ask(http, request("/metrics"))
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    samples = {}
+    samples = {}  # by name and labels, these in the order of their names
     for family in text_string_to_metric_families(answer.body.decode()):
         assert family.documentation, family.name
         for sample in family.samples:
@@ -98,7 +98,7 @@ async def test_the_reason_of_an_end_is_counted(server: Server, http: Address) ->
         assert (await raw.event()).code == 1003
         assert await raw.at_end()
     await eventually(lambda: not server.node.connections)
-    assert (await scrape(http))["trio_chat_connections_closed_total{websocket,done}"] == 1
+    assert (await scrape(http))["trio_chat_connections_closed_total{done,websocket}"] == 1
 
 
 async def test_the_dashboard_shows_figures_that_there_are(server: Server) -> None:

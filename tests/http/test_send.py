@@ -108,6 +108,9 @@ def test_whatever_the_kernel_takes_every_frame_goes_out_once_and_counts_when_it_
         # What was counted has gone out; of what has gone out only what a later call finished is not counted.
         assert counted <= sum(len(text) + 1 for text in texts)
     kernel.room = 1 << 30
+    # A pong that there was no room for goes with what is sent next.
+    whole.append(b"the last")
+    queued += b"the last\n"
     while queued:
         queued = queued[transport.send_nowait(queued) :]
     frames, rest = frames_in(kernel.taken)

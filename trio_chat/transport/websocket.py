@@ -44,7 +44,8 @@ class WebSocketTransport:
     """A connection whose opening handshake is done; `protocol` has done it.
 
     It holds at most one message that is coming in (bounded by the protocol's `max_size`), one frame that went out in
-    part, and one pong: of several pings only the last is answered while the client does not read.
+    part, and one pong: of several pings only the last is answered while the client does not read, and with what is sent
+    to it next (a sign of life that the connection asks for, if nothing else).
     """
 
     kind = "websocket"
