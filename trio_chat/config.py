@@ -167,7 +167,7 @@ class Settings:
         "", "this node's name, unique in the cluster; default host name and port", validator=_node_name, metavar="NAME"
     )
     proxy_protocol: bool = _setting(
-        False, "every connection begins with a PROXY header (a load balancer sends it); default off"
+        False, "a load balancer says who the client is: by a PROXY header, over HTTP by X-Forwarded-For; default off"
     )
     log_format: str = _setting("console", "console or json", validator=_one_of("console", "json"), metavar="FORMAT")
     log_level: str = _setting(

@@ -161,6 +161,7 @@ class Server:
             closed=lambda: self.node.draining,
             frame=settings.limits.frame,
             compression=settings.ws_compression,
+            proxied=settings.proxy_protocol,
         )
 
     def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:

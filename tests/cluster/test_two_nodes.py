@@ -115,6 +115,27 @@ async def test_a_join_on_the_other_node(nodes: Nodes) -> None:
         assert [m["msg"] for m in await laptop.messages(1)] == ["back"]
 
 
+async def test_typing_and_receipts_reach_the_other_node(nodes: Nodes) -> None:
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob, carol = [await register(one, name) for name in ("alice", "bob", "carol")]
+    conv = f"d:{alice}:{bob}"
+    async with connect(one, modern=False) as a, log_in(two, bob) as b, log_in(two, carol) as c:
+        await a.ok(Kind.HELLO, version=1, receipts=True)
+        await a.ok(Kind.LOGIN, id=alice, password="secret")
+        group = (await a.ok(Kind.CREATE_GROUP, groupname="g"))["groupid"]
+        await b.ok(Kind.JOIN_GROUP, groupid=group)
+        await a.ok(Kind.TYPING, conv=conv)
+        assert await b.receive() == {"msgid": 30, "conv": conv, "id": alice}
+        await b.ok(Kind.TYPING, conv=f"g:{group}")
+        assert await a.receive() == {"msgid": 30, "conv": f"g:{group}", "id": bob}
+        await a.ok(Kind.DIRECT, toid=bob, msg="hi")
+        await b.messages(1)
+        await b.send(Kind.RECEIVED, conv=conv, seq=1)
+        assert await a.receive() == {"msgid": 34, "conv": conv, "seq": 1, "id": bob}
+        for wire in (a, b, c):
+            await wire.quiet()
+
+
 async def test_without_redis_nothing_is_lost(nodes: Nodes, redis: Redis) -> None:
     one, two = (node.addresses[0] for node in nodes)
     alice, bob, carol = [await register(one, name) for name in ("alice", "bob", "carol")]

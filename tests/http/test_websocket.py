@@ -272,6 +272,28 @@ async def test_no_one_begins_to_chat_while_draining(server: Server, http: Addres
     assert int(answer.headers["retry-after"]) > 0
 
 
+@pytest.mark.parametrize(
+    ("given", "peer"), [("192.0.2.7", "192.0.2.7"), ("made up, 2001:db8::1", "2001:db8::1"), ("", ""), ("x" * 65, "")]
+)
+@pytest.mark.settings(proxy_protocol=True)
+async def test_behind_a_proxy_the_client_is_who_it_says(server: Server, http: Address, given: str, peer: str) -> None:
+    async with open_raw(http) as raw:
+        await begin(raw, X_Forwarded_For=given)
+        await raw.send(text(Kind.PING))
+        await receive(raw)
+        (connection,) = server.node.connections
+        assert connection.peer == peer or (not peer and connection.peer.startswith("127.0.0.1:"))
+
+
+async def test_else_nobody_is_believed(server: Server, http: Address) -> None:
+    async with open_raw(http) as raw:
+        await begin(raw, X_Forwarded_For="192.0.2.7")
+        await raw.send(text(Kind.PING))
+        await receive(raw)
+        (connection,) = server.node.connections
+        assert connection.peer.startswith("127.0.0.1:")
+
+
 # -- compression --------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from trio_chat.store.steps import query
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import Delivery
 
-__all__ = ["MessageSearch", "Position", "Range"]
+__all__ = ["MessageSearch", "Position", "Range", "position_of"]
 
 #: Where a message is in the order of results: (ts, conv, seq).
 Position = tuple[int, str, int]

@@ -40,6 +40,8 @@ _HEAD = 32768
 #: Connections that have not been answered yet; those beyond it are closed as they come.
 _PENDING = 1000
 _RETRY_SECONDS = 5
+#: The longest text that is believed to be an address.
+_ADDRESS = 64
 
 #: On every answer: this site needs nothing but itself, and nobody else needs to embed it.
 _HEADERS = {
@@ -85,7 +87,8 @@ class Site:
     """What is to be had: `pages` by their paths, and at `websocket` the chat itself.
 
     `origins` are those of other sites' pages that may connect. While `closed` nobody can begin to chat. A frame is at
-    most `frame` bytes; `compression` allows permessage-deflate.
+    most `frame` bytes; `compression` allows permessage-deflate. `proxied`: requests come from a load balancer, whose
+    header X-Forwarded-For ends with the client's address.
     """
 
     pages: Mapping[str, Page]
@@ -94,6 +97,7 @@ class Site:
     closed: Callable[[], bool]
     frame: int
     compression: bool
+    proxied: bool
 
 
 class _Refused(Exception):
@@ -146,6 +150,8 @@ async def _serve_one(transport: TcpTransport, site: Site, handle: Callable[[Tran
         )
         try:
             request = _parse(protocol, head, method)
+            if site.proxied:
+                transport.peer = _client_of(request.headers) or transport.peer
             reply = await _route(request, site, protocol)
         except _Refused as refused:
             reply = refused.reply
@@ -244,6 +250,12 @@ def _check_origin(headers: Headers, origins: Sequence[str]) -> None:
         return
     if not host or urlsplit(origin).netloc.lower() != host.lower():
         raise _Refused(Reply.text(403, "this page may not connect here; the setting origins allows more"))
+
+
+def _client_of(headers: Headers) -> str:
+    """Who the load balancer says that the client is; what stands before that the client may have made up."""
+    said = ",".join(headers.get_all("X-Forwarded-For")).rpartition(",")[2].strip()
+    return said if len(said) <= _ADDRESS and said.isprintable() else ""
 
 
 async def _answer(transport: Transport, reply: Reply, *, body: bool) -> None:
