@@ -18,6 +18,14 @@ for (const [file, texts] of Object.entries(languages)) {
   });
 }
 
+test("the page asks for all its modules at once", () => {
+  const page = readFileSync(new URL("index.html", web), "utf8");
+  for (const file of readdirSync(web, { recursive: true })) {
+    const path = String(file);
+    if (path.endsWith(".js")) assert.ok(page.includes(`="/static/${path}"`), path);
+  }
+});
+
 test("every text that the code asks for is there, and none is left over", () => {
   const code = readdirSync(new URL("ui/", web)).map((file) => readFileSync(new URL(`ui/${file}`, web), "utf8")).join("\n");
   const used = new Set([...code.matchAll(/"([a-z]+(?:\.\w+)?)"/g)].map((match) => match[1]));

@@ -1,7 +1,7 @@
 // The page's texts in English. {name} is filled in; key.one and key.other are a number's forms (Intl.PluralRules).
 
 export default {
-  "skip": "Skip to the message field",
+  "skip": "Skip to the conversation",
   "back": "Back to the list",
   "close": "Close",
 

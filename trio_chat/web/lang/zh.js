@@ -1,7 +1,7 @@
 // 页面的中文文本。键与 en.js 相同。
 
 export default {
-  "skip": "跳到消息输入框",
+  "skip": "跳到会话",
   "back": "返回列表",
   "close": "关闭",
 

@@ -1,7 +1,7 @@
 // One conversation as the page knows it. As `seq` has no holes, its log can be looked up at any place: what was not
 // loaded yet is a range of numbers. Messages are kept by their seq, so none is ever shown twice or out of order.
 
-export const BLOCK = 32; // so many messages are looked up, and drawn, at once
+export const BLOCK = 16; // so many messages are looked up, and drawn, at once
 const TYPING = 6000;
 
 export const blockOf = (seq) => Math.floor((seq - 1) / BLOCK);

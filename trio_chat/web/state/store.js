@@ -47,7 +47,13 @@ export class Store {
       for (const callback of this.#watchers.get(topic) ?? []) callbacks.add(callback);
       if (topic.includes(":")) for (const callback of this.#watchers.get("*") ?? []) callbacks.add(callback);
     }
-    for (const callback of callbacks) callback(topics);
+    for (const callback of callbacks) {
+      try {
+        callback(topics);
+      } catch (error) {
+        reportError(error); // one part's defect must not keep the others from being told
+      }
+    }
   }
 
   reset() {

@@ -18,7 +18,6 @@ export class App extends Component {
 
   build(signal) {
     const { store, client } = context;
-    this.append(h("a", { class: "skip", href: "#composer", onclick: (event) => this.#skip(event) }, t("skip")));
     this.place = h("div", { class: "place" });
     this.append(this.place);
     store.watch(["session"], () => this.#enter(), signal);
@@ -57,9 +56,10 @@ export class App extends Component {
     }
     this.conversation = h("tc-conversation", { hidden: true });
     this.nothing = h("div", { class: "nothing" });
-    this.place.replaceChildren(h("tc-banner"), h("div", { class: "shell" },
+    this.place.replaceChildren(h("a", { class: "skip", href: "#stage", onclick: (event) => this.#skip(event) }, t("skip")),
+      h("header", { class: "sr-only" }, h("h1", {}, "trio-chat")), h("tc-banner"), h("main", { class: "shell" },
       h("nav", { class: "side", "aria-label": t("list.label") }, h("tc-sidebar")),
-      h("main", { class: "stage" }, this.nothing, this.conversation)));
+      h("section", { class: "stage", id: "stage", tabindex: "-1" }, this.nothing, this.conversation)));
     this.#go();
   }
 
@@ -79,7 +79,7 @@ export class App extends Component {
 
   #drawNothing() {
     const { store } = context;
-    if (!store.session || store.current) return;
+    if (!store.session || store.current || !this.nothing) return;
     const words = !store.loaded ? "" : store.listed.length > 0 ? "nothing.title" : "nothing.first";
     if (this.nothing.dataset.shows === words) return;
     this.nothing.dataset.shows = words;
@@ -98,13 +98,16 @@ export class App extends Component {
       event.preventDefault();
       const names = store.listed.map((conversation) => conversation.conv);
       const at = names.indexOf(store.current) + (event.key === "ArrowDown" ? 1 : -1);
-      if (names.length > 0) location.hash = names[(at + names.length) % names.length];
+      const next = names[(at + names.length) % names.length];
+      if (next && next === store.current) this.conversation.composer.focus();
+      else if (next) location.hash = next;
     }
   }
 
   #skip(event) {
     event.preventDefault();
-    (this.querySelector("#composer") ?? this.querySelector("main input, main"))?.focus();
+    if (context.store.current) this.querySelector("#composer").focus();
+    else this.querySelector("#stage").focus();
   }
 }
 

@@ -52,7 +52,7 @@ export class ConversationView extends Component {
       h("button", { type: "button", class: "who", "aria-haspopup": "dialog", onclick: () => openDetails(conv) },
         avatar(id, title, { group, online: person?.friend && id !== store.me ? person.online : null }),
         h("span", { class: "names" },
-          h("h1", { class: "name" }, h("bdi", {}, id === store.me && !group ? t("person.self", { name: title }) : title)),
+          h("h2", { class: "name" }, h("bdi", {}, id === store.me && !group ? t("person.self", { name: title }) : title)),
           h("span", { class: "about" }, about))),
       h("button", { type: "button", class: "round quiet", "aria-label": t("search.inThis"), title: t("search.inThis"), onclick: () => openSearch(conv) }, icon("search")));
     if (focused >= 0) this.header.querySelectorAll("button, a")[focused]?.focus();

@@ -41,6 +41,9 @@ export function when(ts) {
   return format(sameYear ? { day: "numeric", month: "short" } : { day: "numeric", month: "numeric", year: "2-digit" }, ts);
 }
 
+// A number in a small round sign; nothing where there is none.
+export const shortCount = (count) => (count > 999 ? "999+" : count > 0 ? String(count) : "");
+
 const HUES = 10;
 
 // The same for everybody and for ever: made from the id.

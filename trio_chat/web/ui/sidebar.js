@@ -5,7 +5,7 @@ import { openAdd } from "./add.js";
 import { avatar } from "./avatar.js";
 import { context } from "./context.js";
 import { Component, h, icon, reconcile } from "./dom.js";
-import { when } from "./format.js";
+import { shortCount, when } from "./format.js";
 import { t } from "./i18n.js";
 import { openSearch } from "./search.js";
 import { openSettings } from "./settings.js";
@@ -51,7 +51,7 @@ export class Sidebar extends Component {
       button.tabIndex = chosen ? 0 : -1;
     }
     const badge = this.tabs.querySelector("#tab-chats .badge");
-    badge.textContent = store.unread > 0 ? store.unread : "";
+    badge.textContent = shortCount(store.unread);
     if (this.#tab === "chats") this.#drawChats();
     else this.#drawPeople();
   }
@@ -107,7 +107,7 @@ export class Sidebar extends Component {
           h("span", { class: "entry-bottom" },
             chat.fate && !chat.typing ? h("span", { class: `state ${chat.fate}` }, icon(marks[chat.fate]), h("span", { class: "sr-only" }, t(`state.${chat.fate}`))) : null,
             h("span", { class: chat.typing ? "preview typing-now" : "preview" }, chat.typing ? t("typing.short") : [chat.from && chat.text ? h("span", {}, t("list.from", { name: chat.from })) : null, h("bdi", {}, chat.text)]),
-            chat.unread > 0 ? h("span", { class: "badge", "aria-label": t("list.unread", { count: chat.unread }) }, chat.unread > 999 ? "999+" : chat.unread) : null))));
+            chat.unread > 0 ? h("span", { class: "badge", "aria-label": t("list.unread", { count: chat.unread }) }, shortCount(chat.unread)) : null))));
   }
 
   #drawPeople() {

@@ -5,6 +5,7 @@ import { isGroup } from "../core/kinds.js";
 import { BLOCK, blockOf } from "../state/conversation.js";
 import { context } from "./context.js";
 import { Component, h, icon, reconcile } from "./dom.js";
+import { shortCount } from "./format.js";
 import { t } from "./i18n.js";
 import { placeholder, position, row } from "./row.js";
 import { Window } from "./window.js";
@@ -258,7 +259,7 @@ export class Timeline extends Component {
   #drawJump(conversation) {
     this.jump.hidden = this.#isAtEnd() || conversation.head === 0;
     const unread = conversation.unread;
-    this.jump.querySelector(".badge").textContent = unread > 0 ? unread : "";
+    this.jump.querySelector(".badge").textContent = shortCount(unread);
     this.jump.setAttribute("aria-label", unread > 0 ? t("timeline.jumpUnread", { count: unread }) : t("timeline.jump"));
   }
 
@@ -266,6 +267,7 @@ export class Timeline extends Component {
   #tellSeen() {
     const conversation = this.#conversation;
     if (!conversation || document.hidden || !document.hasFocus() || this.scroller.clientHeight === 0) return;
+    if (conversation.readSeq >= conversation.head) return;
     const edge = this.scroller.getBoundingClientRect().bottom;
     let seen = 0;
     for (const block of this.log.children) {
