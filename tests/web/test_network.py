@@ -1,0 +1,121 @@
+"""Weak networks: what is written is kept, sent once, shown once, whatever breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.web.person import Persons
+from tests.web.programs import Line, Server
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def line(server: Server) -> Iterator[Line]:
+    line = Line(server.port)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def on_the_line(browser: Browser, line: Line) -> Iterator[Persons]:
+    """People whose pages reach the server over the line."""
+    persons = Persons(browser, line.address, lambda name: f"{name} of {line.port}")
+    yield persons
+    problems = persons.close()
+    assert not problems
+
+
+def test_the_server_is_killed_while_people_write(own_server: Server, people_of: Persons) -> None:
+    alice, bob = people_of("alice"), people_of("bob")
+    alice.add(bob.name)
+    bob.add(alice.name)
+    texts = [f"text {number}" for number in range(12)]
+    alice.say(*texts[:4])
+    bob.sees(*texts[:4])
+    own_server.kill()
+    expect(alice.page.locator(".banner")).to_be_visible()
+    alice.say(*texts[4:8])
+    alice.state(texts[7], "sending")
+    own_server.start()
+    alice.page.get_by_role("button", name="Try now").dispatch_event("click")
+    alice.say(*texts[8:])
+    alice.state(texts[11], "stored|received|read")
+    bob.sees(*texts)
+    alice.sees(*texts)
+    expect(alice.page.locator(".banner")).to_be_hidden()
+    assert own_server.stored("d:1:2") == texts
+    assert not [key for key in alice.storage() if ":outbox:" in key]
+
+
+def test_what_was_written_offline_survives_a_reload(people: Persons) -> None:
+    alice, bob = people("alice"), people("bob")
+    alice.add(bob.name)
+    alice.say("before")
+    bob.open(alice.name)
+    alice.page.route_web_socket("**/ws", lambda route: route.close())
+    alice.page.reload()  # the files come, the connection does not
+    expect(alice.page.locator(".banner")).to_be_visible()
+    alice.say("while away", "and another")
+    alice.page.reload()
+    alice.state("while away", "sending")
+    alice.state("and another", "sending")
+    expect(alice.entry(bob.name).locator(".preview")).to_contain_text("and another")
+    alice.page.unroute_all()
+    other = people.second_tab(alice)  # a page without the obstacle; the first one is closed for good
+    alice.page.close()
+    other.open(bob.name)
+    other.sees("before", "while away", "and another")
+    bob.sees("before", "while away", "and another")
+    assert not [key for key in other.storage() if ":outbox:" in key]
+
+
+def test_an_answer_that_is_lost_doubles_nothing(line: Line, on_the_line: Persons, people: Persons) -> None:
+    alice, bob = on_the_line("alice"), people("bob")
+    alice.add(bob.name)
+    alice.say("first")
+    bob.open(alice.name)
+    bob.sees("first")
+    line.mute = True
+    alice.say("stored, but alice does not know")
+    bob.sees("first", "stored, but alice does not know")
+    alice.state("stored", "sending")
+    alice.say("another")
+    line.cut()
+    line.mend()
+    alice.page.evaluate("dispatchEvent(new Event('online'))")
+    alice.state("another", "read")
+    for person in (alice, bob):
+        person.sees("first", "stored, but alice does not know", "another")
+    alice.page.reload()
+    alice.sees("first", "stored, but alice does not know", "another")
+
+
+def test_a_slow_line(line: Line, on_the_line: Persons, people: Persons) -> None:
+    alice, bob = on_the_line("alice"), people("bob")
+    alice.add(bob.name)
+    line.delay = 0.1
+    alice.say("one", "two", "three")
+    alice.sees("one", "two", "three")  # at once, whatever the network does
+    alice.state("three", "sending")
+    alice.state("three", "received")
+    bob.open(alice.name)
+    bob.sees("one", "two", "three")
+    alice.page.reload()
+    alice.sees("one", "two", "three")
+
+
+def test_a_message_that_is_refused_can_be_thrown_away(people: Persons) -> None:
+    alice = people("alice")
+    alice.page.evaluate("location.hash = 'g:999999'")
+    alice.composer.wait_for()
+    alice.say("Is anybody there?")
+    alice.state("Is anybody", "failed")
+    expect(alice.page.locator(".failure")).to_contain_text("There is no group")
+    alice.page.reload()
+    alice.state("Is anybody", "failed")
+    alice.page.get_by_role("button", name="Delete").click()
+    alice.sees()
