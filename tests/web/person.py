@@ -96,7 +96,9 @@ class Person:
         return self.rows.filter(has=self.page.locator(".text", has_text=text))
 
     def entry(self, title: str) -> Locator:
-        return self.page.locator("tc-sidebar .entry").filter(has=self.page.locator(".entry-title", has_text=re.compile(f"^{re.escape(title)}$")))
+        return self.page.locator("tc-sidebar .entry").filter(
+            has=self.page.locator(".entry-title", has_text=re.compile(f"^{re.escape(title)}$"))
+        )
 
     def texts(self) -> list[str]:
         return self.page.locator("tc-timeline .row .text").all_inner_texts()

@@ -119,3 +119,19 @@ def test_a_message_that_is_refused_can_be_thrown_away(people: Persons) -> None:
     alice.state("Is anybody", "failed")
     alice.page.get_by_role("button", name="Delete").click()
     alice.sees()
+
+
+def test_a_page_without_a_connection_shows_what_it_knew(people: Persons) -> None:
+    alice, bob = people("alice"), people("bob")
+    alice.create_group(f"group of {alice.name}")
+    alice.add(bob.name)
+    alice.say("the last words")
+    alice.state("the last words", "received")
+    alice.page.route_web_socket("**/ws", lambda route: route.close())
+    alice.page.reload()
+    expect(alice.entry(bob.name).locator(".preview")).to_have_text("You: the last words")
+    expect(alice.entry(f"group of {alice.name}")).to_be_visible()
+    alice.open(bob.name)
+    alice.say("and some more")
+    alice.state("and some more", "sending")
+    expect(alice.page.locator(".stage .about")).to_have_text("")  # nobody knows whether bob is online

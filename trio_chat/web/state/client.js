@@ -5,6 +5,7 @@ import { Link } from "../core/link.js";
 import { Protocol } from "../core/protocol.js";
 import { Contacts } from "./contacts.js";
 import { History } from "./history.js";
+import { Memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
 import { read, watch, write } from "./storage.js";
 import { Tabs } from "./tabs.js";
@@ -16,6 +17,7 @@ export class Client extends EventTarget {
   tabs = new Tabs();
   outbox = null;
   #typed = new Map();
+  #memory;
   #reading = new Map(); // conv -> the seq that READ will tell
 
   constructor(store, url) {
@@ -25,6 +27,7 @@ export class Client extends EventTarget {
     this.link = new Link(url, this.protocol, () => this.#connectionChanged());
     this.history = new History(this);
     this.contacts = new Contacts(this);
+    this.#memory = new Memory(store);
     this.tabs.listen(() => store.me, (type, detail) => this.#told(type, detail));
     watch((name, value) => this.#storageChanged(name, value));
     addEventListener("online", () => this.link.hurry());
@@ -185,13 +188,14 @@ export class Client extends EventTarget {
     this.store.reset();
     this.store.session = session;
     this.outbox = new Outbox(session.id);
-    this.contacts.restore();
+    this.#memory.restore();
     this.#showPending();
     this.store.changed("session", "lists");
   }
 
   #leave(reason) {
     write("session", null);
+    if (reason === "logged_out") this.#memory.forget(); // others may use this browser
     this.outbox = null;
     this.store.session = null;
     this.store.reset();

@@ -1,15 +1,11 @@
 // People, groups, and the list of conversations.
 
 import { ChatError, directConv, groupConv, groupOf, isGroup, Kind, peerOf } from "../core/kinds.js";
-import { read, write } from "./storage.js";
-
-const REMEMBERED_NAMES = 500;
 
 export class Contacts {
   #client;
   #asked = new Set(); // groups whose details were asked for on this connection
   #strangers = new Set();
-  #names = {};
 
   constructor(client) {
     this.#client = client;
@@ -17,12 +13,6 @@ export class Contacts {
 
   get #store() {
     return this.#client.store;
-  }
-
-  // Names that were seen before, so that nobody is nameless while the page loads.
-  restore() {
-    this.#names = read(`names:${this.#store.me}`) ?? {};
-    for (const [id, name] of Object.entries(this.#names)) this.#store.meet(Number(id), { name: String(name) });
   }
 
   loggedIn(friends, groups) {
@@ -64,7 +54,7 @@ export class Contacts {
 
   // Who wrote is somebody whose name is known.
   met({ from, name, conv }) {
-    if (from !== this.#store.me && name && this.#store.people.get(from)?.name !== name) this.#remember(from, name);
+    if (from !== this.#store.me && name && this.#store.people.get(from)?.name !== name) this.#store.meet(from, { name });
     if (!isGroup(conv)) return;
     const group = this.#store.groups.get(groupOf(conv));
     if (!group) this.details(groupOf(conv));
@@ -148,7 +138,6 @@ export class Contacts {
 
   #addFriend({ id, name, state }) {
     this.#store.meet(id, { name, online: state === "online", friend: true });
-    this.#remember(id, name);
   }
 
   #addGroup({ id, groupname, groupdesc, users }) {
@@ -163,14 +152,5 @@ export class Contacts {
       if (user.id !== this.#store.me && !this.#store.people.get(user.id)?.name) this.#store.meet(user.id, { name: user.name });
     }
     this.#store.changed("lists", groupConv(id));
-  }
-
-  #remember(id, name) {
-    this.#store.meet(id, { name });
-    if (this.#names[id] === name) return;
-    this.#names[id] = name;
-    const ids = Object.keys(this.#names);
-    if (ids.length > REMEMBERED_NAMES) delete this.#names[ids[0]];
-    write(`names:${this.#store.me}`, this.#names);
   }
 }

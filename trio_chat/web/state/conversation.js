@@ -9,6 +9,7 @@ export const blockOf = (seq) => Math.floor((seq - 1) / BLOCK);
 export class Conversation {
   head = 0; // the last seq that is known to exist
   readSeq = 0; // up to here its owner has read
+  preview = null; // the last message as an earlier page knew it: {from, name, ts, text}
   pending = []; // entries of the outbox
   members = null; // Map of id -> {received, read}, once asked for
   typing = new Map(); // id -> when it ends, in milliseconds
@@ -63,7 +64,7 @@ export class Conversation {
   // When something happened last, in milliseconds since the epoch; 0 where nothing did.
   get activity() {
     const waiting = this.pending.at(-1);
-    return Math.max(this.last?.ts ?? 0, waiting && !waiting.error ? waiting.at : 0);
+    return Math.max((this.last ?? this.preview)?.ts ?? 0, waiting && !waiting.error ? waiting.at : 0);
   }
 
   get blocks() {

@@ -79,7 +79,7 @@ export class Sidebar extends Component {
     const id = group ? groupOf(conv) : peerOf(conv, store.me);
     const person = group ? null : store.person(id);
     const pending = conversation.pending.at(-1);
-    const last = conversation.last;
+    const last = conversation.last ?? conversation.preview;
     const typing = conversation.typingNow().some((one) => one !== store.me);
     const from = last && (last.from === store.me ? t("person.you") : group ? store.nameOf(last.from, conv) || last.name : "");
     const text = (pending?.text ?? last?.text ?? "").slice(0, 120);
@@ -88,10 +88,10 @@ export class Sidebar extends Component {
       title: store.title(conv) || t(group ? "group.unknown" : "person.unknown", { id }),
       online: person?.friend && id !== store.me && store.connection.online ? person.online : null,
       from: pending ? t("person.you") : from,
-      text: text || (conversation.head === 0 ? t("list.noMessages") : ""),
+      text: text || (conversation.head === 0 && store.loaded ? t("list.noMessages") : ""),
       time: conversation.activity ? when(conversation.activity) : "",
       unread: conversation.unread,
-      fate: pending ? (pending.error ? "failed" : "sending") : last?.from === store.me && conversation.head ? conversation.fate(last.seq).state : "",
+      fate: pending ? (pending.error ? "failed" : "sending") : last?.from === store.me && conversation.head ? conversation.fate(conversation.head).state : "",
       current: store.current === conv,
     };
   }

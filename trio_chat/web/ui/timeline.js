@@ -124,7 +124,7 @@ export class Timeline extends Component {
     const title = store.title(conversation.conv);
     this.scroller.setAttribute("aria-label", t("timeline.label", { name: title }));
     const empty = conversation.head === 0 && conversation.pending.length === 0;
-    const words = conversation.forbidden ? t("timeline.forbidden") : empty ? t(isGroup(conversation.conv) ? "timeline.emptyGroup" : "timeline.empty", { name: title }) : t("timeline.start");
+    const words = this.#beginning(conversation, empty, title);
     if (this.start.textContent !== words) this.start.textContent = words;
     this.start.classList.toggle("empty", empty || conversation.forbidden);
     const last = conversation.last;
@@ -144,6 +144,14 @@ export class Timeline extends Component {
       })),
     });
     this.#drawTyping(conversation);
+  }
+
+  // What stands above the first message.
+  #beginning(conversation, empty, name) {
+    if (conversation.forbidden) return t("timeline.forbidden");
+    if (conversation.head > 0) return conversation.get(1) ? t("timeline.start") : "";
+    if (!empty || !context.store.loaded) return "";
+    return t(isGroup(conversation.conv) ? "timeline.emptyGroup" : "timeline.empty", { name });
   }
 
   #drawTyping(conversation) {

@@ -25,7 +25,7 @@ export class Welcome extends Component {
 
   draw() {
     const login = this.#mode === "login";
-    const name = field(t("welcome.name"), { name: "username", autocomplete: "username", maxlength: "50", required: true, autofocus: true, autocapitalize: "off", spellcheck: "false", dir: "auto" }, login ? "" : t("welcome.nameHint"));
+    const name = field(t("welcome.name"), { name: "username", autocomplete: "username", maxlength: "50", required: true, autocapitalize: "off", spellcheck: "false", dir: "auto" }, login ? "" : t("welcome.nameHint"));
     const password = field(t("welcome.password"), { name: "password", type: "password", autocomplete: login ? "current-password" : "new-password", maxlength: "1024", required: true }, login ? "" : t("welcome.passwordHint"));
     const element = form([name.element, password.element], t(login ? "welcome.login" : "welcome.register"), async () => {
       if (login) await context.client.login(name.input.value.trim(), password.input.value);
