@@ -155,7 +155,7 @@ def test_in_chinese(people: Persons) -> None:
     expect(page.get_by_text("还没有会话")).to_be_visible()
     flawless(page, "Chinese")
     page.get_by_role("button", name="设置", exact=True).click()
-    page.get_by_label("English").check()
+    page.get_by_label("English").click()
     expect(page.get_by_text("No conversations yet")).to_be_visible()
     page.reload()
     expect(page.locator("html")).to_have_attribute("lang", "en")
