@@ -6,11 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 import trio
 
 import trio_chat
 from tests.faults.load import Receiver, Sender, check
+from tests.http.raw import address_of, ask, request
 from tests.wire import Wire, log_in, register
 from trio_chat import Address, Server, Settings
 from trio_chat.verify.programs.mariadb import MariaDB
@@ -223,3 +225,23 @@ async def test_dead_connections_in_the_pool_cost_no_request(address: Address, ma
             await b.ok(Kind.HISTORY, conv=f"d:{alice}:{bob}")
             async with log_in(address, bob):
                 pass
+
+
+async def test_a_node_whose_database_stands_still_is_not_ready(settings: Settings, mariadb: MariaDB) -> None:
+    with_http = attrs.evolve(settings, http=Address("127.0.0.1", 0))
+    async with trio_chat.open_server(with_http) as server:
+        http = address_of(server)
+
+        async def wait_for(status: int) -> None:
+            with trio.fail_after(15):
+                while (await ask(http, request("/readyz"))).status != status:
+                    await trio.sleep(0.1)
+
+        await wait_for(200)
+        await in_thread(mariadb.pause)
+        try:
+            await wait_for(503)
+            assert (await ask(http, request("/livez"))).status == 200
+        finally:
+            mariadb.resume()
+        await wait_for(200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from tests.http.raw import masked
 from tests.pure.bounds import BOUNDED
 from trio_chat.transport.contract import End, TransportBroken
 from trio_chat.transport.websocket import WebSocketTransport
@@ -123,7 +125,7 @@ def test_whatever_the_kernel_takes_every_frame_goes_out_once_and_counts_when_it_
         transport.send_nowait(b"late\n")
 
 
-def test_a_flood_of_pings_holds_one_pong() -> None:
+def test_a_flood_of_pings_holds_some_pongs() -> None:
     kernel = Kernel()
     transport = transport_on(kernel)
     for number in range(1000):
@@ -132,7 +134,11 @@ def test_a_flood_of_pings_holds_one_pong() -> None:
     kernel.room = 1 << 30
     transport._protocol.receive_data(b"\x89\x84\0\0\0\0last")
     transport._take_messages()
-    assert frames_in(kernel.taken)[0] == [(10, b"last")]
+    frames, rest = frames_in(kernel.taken)
+    assert frames[-1] == (10, b"last")
+    assert len(frames) < 1000
+    assert len(kernel.taken) <= 4096
+    assert rest == b""
 
 
 def test_a_long_queue_goes_out_in_turns() -> None:
@@ -154,3 +160,33 @@ def test_the_close_code_gets_through_behind_a_frame_that_has_begun() -> None:
     assert [opcode for opcode, _ in frames_in(kernel.taken)[0]] == [1, 8]
     transport._inner.close = lambda: None  # type: ignore[method-assign]
     transport.close()
+
+
+MESSAGES = st.lists(st.text(st.characters(exclude_characters="\n\0", codec="utf-8"), max_size=300), max_size=10)
+
+
+@BOUNDED
+@given(MESSAGES, st.randoms(use_true_random=False))
+def test_however_it_is_cut_every_message_comes_once_and_whole(messages: list[str], choose: random.Random) -> None:
+    data = b""
+    for message in messages:
+        rest = message.encode()
+        opcode = 1
+        while choose.random() < 0.5:
+            size = choose.randint(0, len(rest))
+            data += masked(opcode, rest[:size], fin=False)
+            rest, opcode = rest[size:], 0
+            if choose.random() < 0.3:
+                data += masked(9, b"ping")
+        data += masked(opcode, rest)
+    kernel = Kernel()
+    kernel.room = 1 << 30
+    transport = transport_on(kernel)
+    received = b""
+    while data:
+        size = choose.randint(1, len(data))
+        transport._protocol.receive_data(data[:size])
+        received += transport._take_messages()
+        data = data[size:]
+    assert received == b"".join(message.encode() + b"\n" for message in messages)
+    assert {opcode for opcode, _ in frames_in(kernel.taken)[0]} <= {10}

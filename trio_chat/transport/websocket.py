@@ -21,6 +21,8 @@ __all__ = ["WebSocketTransport"]
 
 #: Bytes of frames that are put together for one system call; the rest of a long queue takes another turn.
 _AT_ONCE = 262144
+#: Bytes of pongs that wait. RFC 6455 allows to answer the latest ping only; it is done where the client floods.
+_PONGS = 4096
 #: With permessage-deflate, frames from this size on are compressed. Shorter ones gain nothing worth the time.
 _WORTH_COMPRESSING = 512
 #: What JSON allows outside of strings only, and what it allows nowhere: so one message is one frame, whatever it holds.
@@ -44,8 +46,8 @@ class WebSocketTransport:
     """A connection whose opening handshake is done; `protocol` has done it.
 
     It holds at most one message that is coming in (bounded by the protocol's `max_size`), one frame that went out in
-    part, and one pong: of several pings only the last is answered while the client does not read, and with what is sent
-    to it next (a sign of life that the connection asks for, if nothing else).
+    part, and some pongs: while the client does not read only its last pings are answered, and with what is sent to it
+    next (a sign of life that the connection asks for, if nothing else).
     """
 
     kind = "websocket"
@@ -117,7 +119,7 @@ class WebSocketTransport:
             frames.append(message)
         for data in self._protocol.data_to_send():
             if data[:1] == b"\x8a":
-                self._pong = data
+                self._pong = self._pong + data if len(self._pong) + len(data) <= _PONGS else data
             elif data and not self._close:
                 self._close = data
         # Behind a frame that went out in part it goes with the rest of that one, for which somebody waits.
