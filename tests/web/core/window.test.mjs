@@ -38,6 +38,8 @@ test("a conversation knows what it lacks, and never holds a message twice", () =
 test("a message that waits to be sent is gone once it is there, and writing is reading", () => {
   const conversation = new Conversation("d:1:2", 1);
   conversation.put(message(1));
+  assert.equal(conversation.unread, 0); // how far it was read is not known yet
+  conversation.begun(1);
   conversation.pending = [{ key: "k", conv: "d:1:2", text: "t", at: 1 }];
   assert.equal(conversation.unread, 1);
   conversation.put(message(2, 1, "k"));

@@ -13,8 +13,9 @@
 // `lost`, connects again and calls `connected`. `deadline` says when `tick` is due. Times are seconds of any steady clock.
 
 import { Backoff } from "./backoff.js";
+import { delivered, messageRequest, parse } from "./frames.js";
 import { Inbox } from "./inbox.js";
-import { ChatError, ConnectionLost, isGroup, groupOf, Kind, peerOf, refusal } from "./kinds.js";
+import { ChatError, ConnectionLost, Kind, refusal } from "./kinds.js";
 import { Liveness } from "./liveness.js";
 import { Outgoing } from "./outgoing.js";
 import { allowed, transition } from "./session.js";
@@ -330,30 +331,4 @@ export class Protocol {
       throw new ConnectionLost(this.#leaving);
     }
   }
-}
-
-function messageRequest(message, me) {
-  const { conv, text, key } = message;
-  const target = isGroup(conv) ? { groupid: groupOf(conv) } : { toid: peerOf(conv, me) };
-  return { kind: isGroup(conv) ? Kind.GROUP : Kind.DIRECT, fields: { ...target, msg: text, key }, message };
-}
-
-function parse(text) {
-  let fields;
-  try {
-    fields = JSON.parse(text);
-  } catch {
-    throw new ConnectionLost("a frame of the server is not JSON");
-  }
-  if (!Number.isInteger(fields?.msgid)) throw new ConnectionLost("a frame of the server has no msgid");
-  return fields;
-}
-
-// A DIRECT or GROUP frame, or an entry of HISTORY or SEARCH, as a message.
-export function delivered(fields) {
-  const { conv, seq, ts, id, name, msg, key } = fields;
-  if (typeof conv !== "string" || !Number.isInteger(seq) || !Number.isInteger(id) || typeof msg !== "string") {
-    throw new ConnectionLost("a message of the server lacks a field");
-  }
-  return { conv, seq, ts: Number(ts) || 0, from: id, name: String(name ?? ""), text: msg, key: key ?? null };
 }

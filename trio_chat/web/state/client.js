@@ -226,6 +226,7 @@ export class Client extends EventTarget {
 
   #arrived(message) {
     const conversation = this.store.conversation(message.conv);
+    if (this.store.loaded) conversation.begun(message.seq);
     const isNew = this.history.keep(message);
     this.contacts.met(message);
     if (isNew && message.from !== this.store.me && message.seq > conversation.readSeq) {
@@ -271,12 +272,24 @@ export class Client extends EventTarget {
     if (name === "session") this.#sessionChanged(value);
     const key = this.outbox?.keyOf(name);
     if (!key) return;
-    // What is gone was stored: its delivery is on the way, and takes its place.
-    if (!value) return;
+    if (!value) {
+      this.#goneElsewhere(key);
+      return;
+    }
     const conversation = this.store.conversation(value.conv);
     if (conversation.holds(key)) return;
     conversation.pending = [...conversation.pending.filter((entry) => entry.key !== key), value].sort((a, b) => a.at - b.at);
     this.store.changed(value.conv, "lists");
+  }
+
+  // Another tab has thrown an entry away, or it was stored: then its delivery is on the way, and takes its place.
+  #goneElsewhere(key) {
+    for (const conversation of this.store.conversations.values()) {
+      const entry = conversation.pending.find((one) => one.key === key);
+      if (!entry?.error) continue;
+      conversation.pending = conversation.pending.filter((one) => one !== entry);
+      this.store.changed(conversation.conv, "lists");
+    }
   }
 
   #sessionChanged(session) {

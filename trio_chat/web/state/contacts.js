@@ -26,7 +26,7 @@ export class Contacts {
   }
 
   async #refresh() {
-    const { history, protocol } = this.#client;
+    const { protocol } = this.#client;
     let answer;
     try {
       answer = await this.#client.ask(Kind.CONVERSATIONS, {}, { repeatable: true });
@@ -37,19 +37,28 @@ export class Contacts {
     const previews = [];
     for (const row of answer.conversations) {
       const conversation = this.#store.conversation(row.conv);
-      conversation.head = Math.max(conversation.head, row.last_seq);
-      conversation.readSeq = Math.max(conversation.readSeq, row.read_seq);
+      conversation.told(row.last_seq, row.read_seq);
       protocol.inbox.receivedElsewhere(row.conv, row.received_seq);
       if (!isGroup(row.conv)) {
         const peer = peerOf(row.conv, this.#store.me);
         conversation.mark(peer, { received: row.peer_received_seq ?? 0, read: row.peer_read_seq ?? 0 });
       }
-      previews.push(history.preview(conversation));
+      if (isGroup(row.conv) && !this.#store.groups.has(groupOf(row.conv))) this.details(groupOf(row.conv));
+      previews.push(this.#preview(conversation));
       this.#store.changed(row.conv);
     }
+    // What came while the answer was on its way, and is not in it, is new.
+    for (const conversation of this.#store.conversations.values()) if (!conversation.isKnown) conversation.told(conversation.head, 0);
     await Promise.all(previews);
     this.#store.loaded = true;
     this.#store.changed("lists");
+  }
+
+  // What the list shows of a conversation; the name of the other one too, where only one's own message is the last.
+  async #preview(conversation) {
+    const { history } = this.#client;
+    await history.preview(conversation);
+    if (!this.#store.title(conversation.conv) && !isGroup(conversation.conv) && conversation.head > 1) await history.load(conversation, conversation.blocks - 1);
   }
 
   // Who wrote is somebody whose name is known.

@@ -9,6 +9,7 @@ export const blockOf = (seq) => Math.floor((seq - 1) / BLOCK);
 export class Conversation {
   head = 0; // the last seq that is known to exist
   readSeq = 0; // up to here its owner has read
+  isKnown = false; // whether readSeq is more than a guess
   preview = null; // the last message as an earlier page knew it: {from, name, ts, text}
   pending = []; // entries of the outbox
   members = null; // Map of id -> {received, read}, once asked for
@@ -53,7 +54,20 @@ export class Conversation {
     return this.#keys.has(key);
   }
 
+  // The server has said how far it goes and how far its owner has read it.
+  told(head, readSeq) {
+    this.head = Math.max(this.head, head);
+    this.readSeq = Math.max(this.readSeq, readSeq);
+    this.isKnown = true;
+  }
+
+  // A delivery is the first that is heard of it: it was made just now, or joined elsewhere.
+  begun(seq) {
+    if (!this.isKnown) this.told(seq, seq - 1);
+  }
+
   get unread() {
+    if (!this.isKnown) return 0;
     let count = Math.max(0, this.head - this.readSeq);
     if (count > 0 && count <= 500) {
       for (let seq = this.readSeq + 1; seq <= this.head; seq += 1) if (this.get(seq)?.from === this.me) count -= 1;

@@ -1,8 +1,8 @@
 // Looking up parts of the log, block by block, when somebody is about to look at them.
 
 import { Kind } from "../core/kinds.js";
-import { delivered } from "../core/protocol.js";
-import { BLOCK, blockOf } from "./conversation.js";
+import { delivered } from "../core/frames.js";
+import { BLOCK } from "./conversation.js";
 
 const AT_ONCE = 6;
 const PUT_OFF = 2000;
@@ -107,5 +107,3 @@ export class History {
     }
   }
 }
-
-export { blockOf };

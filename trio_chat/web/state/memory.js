@@ -28,7 +28,8 @@ export class Memory {
     }
     for (const [conv, head, readSeq, preview] of conversations) {
       const conversation = store.conversation(conv);
-      Object.assign(conversation, { head, readSeq, preview });
+      conversation.told(head, readSeq);
+      conversation.preview = preview;
     }
   }
 

@@ -34,11 +34,12 @@ export class Store {
     if (this.#scheduled) return;
     this.#scheduled = true;
     // A hidden page draws no frames, but its title has to change.
-    if (document.hidden) setTimeout(() => this.#tell(), 50);
-    else requestAnimationFrame(() => this.#tell());
+    requestAnimationFrame(() => this.#tell());
+    setTimeout(() => this.#tell(), document.hidden ? 50 : 500);
   }
 
   #tell() {
+    if (!this.#scheduled) return;
     this.#scheduled = false;
     const topics = this.#changed;
     this.#changed = new Set();
@@ -97,7 +98,7 @@ export class Store {
 
   // Those to be listed, the latest first; those without any message at the end, by name.
   get listed() {
-    const shown = [...this.conversations.values()].filter((one) => one.head > 0 || one.pending.length > 0 || isGroup(one.conv) || one.conv === this.current);
+    const shown = [...this.conversations.values()].filter((one) => !one.forbidden || one.conv === this.current || one.pending.length > 0).filter((one) => one.head > 0 || one.pending.length > 0 || isGroup(one.conv) || one.conv === this.current);
     return shown.sort((a, b) => b.activity - a.activity || this.title(a.conv).localeCompare(this.title(b.conv)));
   }
 
