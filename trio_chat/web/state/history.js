@@ -6,6 +6,7 @@ import { BLOCK } from "./conversation.js";
 
 const AT_ONCE = 6;
 const PUT_OFF = 2000;
+const BROKEN = 30000; // after what should not happen: seldom, but somebody still waits for it
 
 export class History {
   #client;
@@ -74,12 +75,13 @@ export class History {
         const found = await this.#page(conversation, { after: first - 1, limit: Math.min(limit, BLOCK) });
         if (found === 0) return;
       } catch (error) {
-        if (!error.isPutOff) {
-          if (error.error === "not_a_member" || error.error === "no_such_group") conversation.forbidden = true;
+        if (error.error === "signed_out") return;
+        if (error.error === "not_a_member" || error.error === "no_such_group") {
+          conversation.forbidden = true;
           this.#client.store.changed(conversation.conv);
           return;
         }
-        await new Promise((resolve) => setTimeout(resolve, (error.retryAfter || 0) * 1000 || PUT_OFF));
+        await new Promise((resolve) => setTimeout(resolve, error.retryAfter * 1000 || (error.isPutOff ? PUT_OFF : BROKEN)));
       }
     }
   }
