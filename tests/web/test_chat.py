@@ -92,6 +92,27 @@ def test_a_reload_goes_on_where_one_was(people: Persons) -> None:
     alice.state("two", "received")
 
 
+def test_who_was_away_finds_the_first_new_message(people: Persons) -> None:
+    alice, bob = people("alice"), people("bob")
+    alice.add(bob.name)
+    alice.say("seen")
+    bob.open(alice.name)
+    alice.state("seen", "read")
+    bob.page.goto("about:blank")
+    alice.say(*(f"new {number}" for number in range(40)))
+    alice.state("new 39", "stored")
+    bob.page.goto(bob.address)
+    expect(bob.entry(alice.name).locator(".badge")).to_have_text("40")
+    expect(bob.page).to_have_title("(40) trio-chat")
+    bob.open(alice.name)
+    expect(bob.page.locator(".unread-line")).to_be_in_viewport()
+    expect(bob.row("new 0")).to_be_in_viewport()
+    expect(bob.row("new 39")).not_to_be_in_viewport()
+    bob.page.get_by_role("button", name=re.compile("To the latest message")).click()
+    alice.state("new 39", "read")
+    expect(bob.entry(alice.name).locator(".badge")).to_have_count(0)
+
+
 def test_presence_and_typing(people: Persons) -> None:
     alice, bob = people("alice"), people("bob")
     alice.add(bob.name)
