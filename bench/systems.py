@@ -28,7 +28,7 @@ from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.conversation import direct_conv, group_conv
 from trio_chat.wire.messages import Kind
 
-__all__ = ["MariaDBSystem", "Running", "SQLiteSystem", "System", "connect_links"]
+__all__ = ["MariaDBSystem", "Running", "SQLiteSystem", "System", "connect_links", "prepare"]
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 #: A buffer pool and a log that hold a run: what is measured is committing, not a small cache.
@@ -73,7 +73,7 @@ class System:
         port = free_port()
         python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile else [])]
         with self.fresh(directory) as url:
-            accounts, groupid = trio.run(_prepare, url, workload)
+            accounts, groupid = trio.run(prepare, url, workload)
             command = [
                 *python,
                 "-m",
@@ -142,7 +142,7 @@ class MariaDBSystem(System):
         self._mariadb.drop_database(name)
 
 
-async def _prepare(url: str, workload: Workload) -> tuple[list[Account], int]:
+async def prepare(url: str, workload: Workload) -> tuple[list[Account], int]:
     """Accounts with tokens, put into the database past the server: nobody waits for password hashes here."""
     async with _open(url) as database:
         await migrate(database)
