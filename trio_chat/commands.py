@@ -131,8 +131,9 @@ async def _logout(connection: Connection, _: Request, ref: Ref | None) -> None:
 async def _add_friend(connection: Connection, request: AddFriend, ref: Ref | None) -> None:
     account = _account(connection)
     friend = await connection.node.accounts.add_friend(account.id, request.friendid)
-    connection.node.router.watch(account, friend.as_change())
-    connection.succeed(ref, {"friend": friend.fields()})
+    router = connection.node.router
+    router.watch(account, friend.as_change())
+    connection.succeed(ref, {"friend": friend.fields(router.state_of(friend.id))})
 
 
 async def _create_group(connection: Connection, request: CreateGroup, ref: Ref | None) -> None:

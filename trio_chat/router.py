@@ -23,6 +23,7 @@ import trio
 
 from trio_chat.background import as_unavailable
 from trio_chat.bus.contract import Bus, Event
+from trio_chat.channels import Channels
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import Changes, Cursor, MessageLog
 from trio_chat.store.presence import StateChange
@@ -88,6 +89,7 @@ class Router:
         self.committed = trio.Event()
         self._log = messages
         self._bus = bus
+        self._channels = Channels(bus)
         self._receipts = receipts
         self._prefix = node.encode() + b"\n"
         self._sweep = sweep
@@ -101,7 +103,7 @@ class Router:
         self._holes_found = trio.Event()
         self._sweep_now = trio.Event()
         self._dirty: list[Connection] = []
-        # While a login is loading, arrivals that nobody here listens to yet: they may be in one of its conversations.
+        # While a login is loading, how far the conversations went that it may not have seen when it read its own.
         self._loading: Counter[int] = Counter()
         self._unheard: dict[str, int] = {}
 
@@ -113,28 +115,39 @@ class Router:
     # -- who is here --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def loading(self, userid: int) -> Iterator[None]:
+    def loading(self, userid: int) -> Iterator[list[str]]:
         """While a login (or a join) reads the account's state, nothing that arrives is overlooked.
 
-        `attach` (or `joined`) inside takes up what arrived meanwhile.
+        `attach` (or `joined`) inside takes up what arrived meanwhile. Gives the channels that it wants for as long.
         """
+        channels = [f"u:{userid}"]
         self._loading[userid] += 1
-        self._bus.subscribe([f"u:{userid}"])
+        self._channels.want(channels)
         try:
-            yield
+            yield channels
         finally:
+            self._channels.unwant(channels)
             self._loading[userid] -= 1
             if not self._loading[userid]:
                 del self._loading[userid]
-                if userid not in self.accounts:
-                    self._bus.unsubscribe([f"u:{userid}"])
-            if not self._loading:
-                self._unheard.clear()
+                self._unheard = {conv: seq for conv, seq in self._unheard.items() if self._is_awaited(conv)}
 
-    async def subscribe_groups(self, groupids: Iterable[int]) -> None:
-        """Wait until the bus would bring the groups' messages and the loading users', or is down. Cancelling is safe."""
-        self._bus.subscribe([f"g:{groupid}" for groupid in groupids])
+    async def subscribe_groups(self, channels: list[str], groupids: Iterable[int]) -> None:
+        """Wait until the bus would bring the groups' messages and the loading users', or is down. Cancelling is safe.
+
+        `channels` are those that `loading` gave; the groups' are added to them.
+        """
+        groups = [f"g:{groupid}" for groupid in groupids]
+        channels += groups
+        self._channels.want(groups)
         await self._bus.wait_subscribed()
+
+    def _is_awaited(self, conv: str) -> bool:
+        """Whether somebody who is loading may be in a conversation without having read so."""
+        parties = parse_conv(conv)
+        if parties.groupid is not None:
+            return conv not in self._heads and f"g:{parties.groupid}" in self._channels
+        return any(party in self._loading for party in parties.users or ())
 
     def attach(
         self,
@@ -149,6 +162,9 @@ class Router:
         account = self.accounts.get(userid)
         if account is None:
             account = self.accounts[userid] = LocalAccount(userid, name)
+            self._channels.want([f"u:{userid}"])
+        for friend in friends:
+            self.watch(account, friend)
         account.connections.append(connection)
         for groupid in groupids:
             self._enter_group(account, groupid)
@@ -163,8 +179,6 @@ class Router:
         for conv, seq in self._unheard.items():
             if conv not in known and conv not in account.pending and self._is_party(conv, userid):
                 self._listen(account, [connection], Cursor(conv, 0, 0, seq))
-        for friend in friends:
-            self.watch(account, friend)
         return account
 
     def detach(self, connection: Connection, account: LocalAccount) -> bool:
@@ -174,14 +188,12 @@ class Router:
         if account.connections:
             return False
         del self.accounts[account.id]
-        channels = [f"u:{account.id}"]
         for groupid in account.groups:
             members = self._groups[groupid]
             del members[account.id]
             if not members:
                 del self._groups[groupid]
                 self._forget(group_conv(groupid))
-                channels.append(f"g:{groupid}")
         for conv in account.directs:
             if not any(party in self.accounts for party in parse_conv(conv).users or ()):
                 self._forget(conv)
@@ -191,7 +203,7 @@ class Router:
             if not watchers:
                 del self._watchers[friend]
                 self._states.pop(friend, None)
-        self._bus.unsubscribe(channels)
+        self._channels.unwant([f"u:{account.id}", *(f"g:{groupid}" for groupid in account.groups)])
         return True
 
     def _answer_ahead(self, origin: Connection) -> None:
@@ -212,14 +224,15 @@ class Router:
         account = self.accounts.get(userid)
         if account is not None and groupid not in account.groups:
             self._enter_group(account, groupid)
-            self._bus.subscribe([f"g:{groupid}"])
             self._listen(account, account.connections, cursor)
             for connection in account.connections:
                 connection.catch_up()
 
     def _enter_group(self, account: LocalAccount, groupid: int) -> None:
-        self._groups.setdefault(groupid, {})[account.id] = account
-        account.groups.add(groupid)
+        if groupid not in account.groups:
+            self._groups.setdefault(groupid, {})[account.id] = account
+            account.groups.add(groupid)
+            self._channels.want([f"g:{groupid}"])
 
     def _listen(self, account: LocalAccount, connections: Iterable[Connection], cursor: Cursor) -> None:
         """Connections of an account take part in a conversation from its cursor on."""
@@ -235,12 +248,19 @@ class Router:
             account.pending.setdefault(conv, cursor.received)
 
     def watch(self, account: LocalAccount, friend: StateChange) -> None:
-        """From now on the account's connections are told when this friend comes or goes."""
+        """From now on the account's connections are told when this friend comes or goes.
+
+        He may have come or gone since `friend` was read, or before, unheard of by those who watch him already. The former
+        is what `state_of` is for, the latter are told now.
+        """
+        self.state_changed(friend)
         account.friends.add(friend.userid)
         self._watchers.setdefault(friend.userid, {})[account.id] = account
-        known = self._states.get(friend.userid)
-        if known is None or known.changed < friend.changed:
-            self._states[friend.userid] = friend
+        self._states.setdefault(friend.userid, friend)
+
+    def state_of(self, friend: int) -> str:
+        """What those who watch a friend here are to know of him."""
+        return self._states[friend].state
 
     # -- delivery -----------------------------------------------------------------------------------------------------
 
@@ -252,9 +272,9 @@ class Router:
         """A message that is in the log has become known here, by whatever way. Never blocks; see `flush`."""
         conv = delivery.conv
         head = self._heads.get(conv)
+        if self._loading and self._is_awaited(conv):
+            self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
         if head is None:
-            if self._loading:
-                self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
             if delivery.is_group or not self._open_direct(conv, delivery.sender, delivery.to):
                 if origin is not None:
                     origin.message_answered(reply)
@@ -463,7 +483,7 @@ class Router:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fill holes and look for what the bus lost, until cancelled. Cancelling is safe."""
-        self._bus.subscribe([PRESENCE_CHANNEL])
+        self._channels.want([PRESENCE_CHANNEL])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._look_regularly)

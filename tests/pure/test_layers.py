@@ -41,7 +41,7 @@ PURE = (*WIRE, *STATEMENTS, "session", "outbox", "transport.contract", "transpor
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
 )
-CORE = ("router", "writer", "backlog", "node", "commands", "connection")
+CORE = ("router", "channels", "writer", "backlog", "node", "commands", "connection")
 
 #: A module belongs to the first layer that names it.
 LAYERS = (

@@ -34,9 +34,9 @@ async def log_in(connection: Connection, request: Login, ref: Ref | None) -> Non
     credentials = await node.accounts.authenticate(request)
     identity = credentials.identity
     async with node.presence.entering(identity.id, exclusive=is_classic):
-        with router.loading(identity.id):
+        with router.loading(identity.id) as channels:
             groups = await node.groups.of_user(identity.id, node.settings.limits.members)
-            await router.subscribe_groups(group.id for group in groups)
+            await router.subscribe_groups(channels, (group.id for group in groups))
             friends = await node.accounts.friends(identity.id)
             await node.receipts.flush()
             cursors = await node.messages.cursors(identity.id)
@@ -58,7 +58,7 @@ async def log_in(connection: Connection, request: Login, ref: Ref | None) -> Non
                 (friend.as_change() for friend in friends),
             )
             connection.log_in(identity, account, token)
-            friend_list = [friend.fields() for friend in friends]
+            friend_list = [friend.fields(router.state_of(friend.id)) for friend in friends]
             group_list = [attrs.asdict(group) for group in groups]
             if is_classic:
                 _acknowledge_classic(connection, friend_list, group_list, missed)

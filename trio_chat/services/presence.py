@@ -64,6 +64,7 @@ class Presence:
         self._entering: Counter[int] = Counter()
         self._changed = trio.Event()
         self._settled = trio.Event()
+        self._failed = False
 
     async def start(self) -> None:
         """Begin this node's life, and end the former one that its name had.
@@ -109,12 +110,12 @@ class Presence:
         """
         if exclusive:
             # His former connection here may have ended just now, and the database not been told yet.
-            while userid in self._leaving or (userid in self._left and userid not in self._router.accounts):
-                await self._settled.wait()
+            while userid in self._leaving or self._is_leaving(userid):
+                await self._wait_settled()
         self._entering[userid] += 1
         try:
             while userid in self._leaving:
-                await self._settled.wait()
+                await self._wait_settled()
             change = await self._enter(userid, exclusive)
             if change is not None:
                 self._router.publish_states([change])
@@ -124,6 +125,16 @@ class Presence:
             if not self._entering[userid]:
                 del self._entering[userid]
             self.left(userid)
+
+    def _is_leaving(self, userid: int) -> bool:
+        """Whether the database is still to be told that the user left; not so while a login of his is on its way."""
+        return userid in self._left and userid not in self._router.accounts and userid not in self._entering
+
+    async def _wait_settled(self) -> None:
+        """Wait until another attempt to tell the database has ended. Raises `Unavailable` where it failed."""
+        await self._settled.wait()
+        if self._failed:
+            raise Unavailable
 
     @property
     def busy(self) -> bool:
@@ -158,25 +169,25 @@ class Presence:
             self._changed = trio.Event()
             leaving = {user for user in self._left if user not in self._entering}
             self._left -= leaving
-            leaving = {user for user in leaving if user not in self._router.accounts}
-            if not leaving:
-                continue
-            self._leaving = leaving
+            self._leaving = {user for user in leaving if user not in self._router.accounts}
             try:
-                with as_unavailable("tell who left"):
-                    # First what they received: their next login, on whatever node, begins there.
-                    await self._receipts.flush()
-                    changes = await self._table.leave(list(leaving), self._node)
+                if self._leaving:
+                    with as_unavailable("tell who left"):
+                        # First what they received: their next login, on whatever node, begins there.
+                        await self._receipts.flush()
+                        changes = await self._table.leave(list(self._leaving), self._node)
+                    self._router.publish_states(changes)
+                self._failed = False
             except Unavailable:
-                self._left |= leaving
-                await trio.sleep(0.25)
-                self._changed.set()
-            else:
-                self._router.publish_states(changes)
+                self._failed = True
+                self._left |= self._leaving
             finally:
                 self._leaving = set()
                 self._settled.set()
                 self._settled = trio.Event()
+            if self._failed:
+                await trio.sleep(0.25)
+                self._changed.set()
 
     async def _keep_lease(self) -> None:
         beats = 0

@@ -32,9 +32,9 @@ class Friend:
     state: str
     changed: int
 
-    def fields(self) -> dict[str, Any]:
-        """As on the wire."""
-        return {"id": self.id, "name": self.name, "state": self.state}
+    def fields(self, state: str) -> dict[str, Any]:
+        """As on the wire, with what is known of his state by now."""
+        return {"id": self.id, "name": self.name, "state": state}
 
     def as_change(self) -> StateChange:
         return StateChange(self.id, self.state, self.changed)
