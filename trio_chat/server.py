@@ -147,12 +147,19 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
     or by cancellation ends it at once. Raises `StartupError` where the server cannot start.
     """
     settings = settings or Settings()
-    listeners = [sock for address in settings.tcp for sock in listen(address)]
+    listeners: list[socket.socket] = []
     try:
+        for address in settings.tcp:
+            listeners += listen(address)
         addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
         url = settings.database or default_database()
         async with _open_database(url, settings) as database:
-            await migrate(database)
+            try:
+                await migrate(database)
+            except Unavailable as error:
+                raise StartupError(
+                    f"the database {_describe(url)} cannot be used: {error.__cause__ or error}"
+                ) from error
             poller = Poller()
             foundation = Foundation(
                 name=settings.node or f"{socket.gethostname()}:{addresses[0].port}",
@@ -255,7 +262,8 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
 @asynccontextmanager
 async def _open_database(url: str, settings: Settings) -> AsyncIterator[SQLite | MySQL]:
     if url.startswith("sqlite:///"):
-        async with SQLite.open(Path(unquote(url.removeprefix("sqlite:///")))) as sqlite:
+        path = Path(unquote(url.removeprefix("sqlite:///")))
+        async with SQLite.open(path, patience=settings.store_timeout) as sqlite:
             yield sqlite
     else:
         opening = MySQL.from_url(url, timeout=settings.store_timeout, pool=settings.store_connections)

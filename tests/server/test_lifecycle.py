@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -96,6 +97,28 @@ async def test_a_port_in_use_is_said_clearly(address: Address, settings: Setting
     with pytest.raises(StartupError, match=f"cannot listen on {address}"):
         async with trio_chat.open_server(attrs.evolve(settings, tcp=(address,))):
             pass
+
+
+async def test_of_several_addresses_one_is_in_use(address: Address, settings: Settings) -> None:
+    """Those before it are listened on no more: the next try can have them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        first = Address(*free.getsockname())
+    with pytest.raises(StartupError, match=f"cannot listen on {address}"):
+        async with trio_chat.open_server(attrs.evolve(settings, tcp=(first, address))):
+            pass
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream(first.host, first.port)
+
+
+@pytest.mark.settings(tcp=(Address("::1", 0), Address("127.0.0.1", 0)))
+async def test_ipv6(server: Server) -> None:
+    six, four = server.addresses
+    assert (six.host, str(six)) == ("::1", f"[::1]:{six.port}")
+    alice, bob = await register(six, "alice"), await register(four, "bob")
+    async with log_in(six, alice) as a, log_in(four, bob) as b:
+        await a.ok(Kind.DIRECT, toid=bob, msg="six")
+        assert [m["msg"] for m in await b.messages(1)] == ["six"]
 
 
 @pytest.mark.settings(heartbeat=0.2)
