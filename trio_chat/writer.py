@@ -28,6 +28,8 @@ __all__ = ["Submission", "Writer"]
 
 log = structlog.get_logger(__name__)
 
+#: How much longer a batch may take when its commit's answer was lost and has to be looked for, in seconds.
+_LOOK = 2.0
 #: Text in one transaction, in characters: however many bytes they become, MySQL takes the statement (16 MB).
 _BATCH_CHARACTERS = 1_000_000
 
@@ -45,7 +47,7 @@ class Writer:
     """One task that owns the queue and the transaction in hand.
 
     The queue holds at most `limit` messages: while it is `full` nobody is read from, so it is over the limit by no more
-    than what was already read. `patience` is how long, in seconds, a commit whose answer was lost is looked for.
+    than what was already read. `patience` is how long, in seconds, the database may take for a batch.
     """
 
     def __init__(self, messages: MessageLog, router: Router, *, batch: int, limit: int, patience: float) -> None:
@@ -158,15 +160,18 @@ class Writer:
         router.publish(deliveries)
 
     async def _store(self, drafts: list[Draft]) -> list[Stored]:
-        with trio.move_on_after(self._patience):
-            while True:
-                try:
-                    return await self._log.append(drafts)
-                except OutcomeUnknown as unknown:
-                    stored = cast(list[Stored], unknown.value)
+        deadline = trio.current_time() + self._patience + _LOOK
+        while True:
+            try:
+                return await self._log.append(drafts)
+            except OutcomeUnknown as error:
+                unknown = error
+            with trio.move_on_at(deadline):
+                stored = cast(list[Stored], unknown.value)
                 if await self._was_stored(drafts, stored):
                     return stored
-        raise Unavailable
+                continue
+            raise unknown
 
     async def _was_stored(self, drafts: list[Draft], stored: list[Stored]) -> bool:
         """Find out what became of a commit whose answer was lost."""
