@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import socket
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -47,12 +48,23 @@ async def test_cancelling_ends_it_at_once(settings: Settings) -> None:
     with trio.move_on_after(5) as scope:
         async with trio_chat.open_server(settings) as server:
             alice = await register(server.addresses[0], "alice")
-            async with log_in(server.addresses[0], alice):
+            async with log_in(server.addresses[0], alice) as a:
+                await a.ok(Kind.DIRECT, toid=alice, msg="received")
+                await a.send(Kind.RECEIVED, conv=f"d:{alice}:{alice}", seq=1)
+                await a.quiet()
                 scope.cancel()
+                began = trio.current_time()
                 await trio.sleep_forever()
     assert scope.cancelled_caught
+    assert trio.current_time() - began < 1.5  # nothing waits for a task that has been cancelled too
+    database = sqlite3.connect(settings.database.removeprefix("sqlite:///"))
+    assert database.execute("SELECT received FROM DeliveryCursor").fetchall() == [(1,)]
+    assert database.execute("SELECT state FROM User").fetchall() == [("offline",)]
+    assert database.execute("SELECT * FROM Presence").fetchall() == []
+    assert database.execute("SELECT * FROM Node").fetchall() == []
+    database.close()
     async with trio_chat.open_server(settings) as server, log_in(server.addresses[0], alice, modern=False):
-        pass  # nobody is online for ever
+        pass
 
 
 async def test_data_and_presence_after_a_restart(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _PAGE = 500
 _RECONCILE_BEATS = 10
+#: What was received is told before who leaves, but does not keep him: for this long at most, in seconds.
+_LAST_RECEIPTS = 0.5
 _EXCLUSIVE_TRIES = 4
 _EXCLUSIVE_PAUSE = 0.1
 
@@ -97,9 +99,14 @@ class Presence:
         await self._clear(list(first))
 
     async def stop(self) -> None:
-        """End this node's life: its users are offline, unless they are on another node."""
-        await self._receipts.flush()
-        await self._clear([self._node])
+        """End this node's life: its users are offline, unless they are on another node. Raises `Unavailable`.
+
+        It relies on no other task: a node that is cancelled has none any more.
+        """
+        with trio.move_on_after(_LAST_RECEIPTS), suppress(Unavailable), as_unavailable("write the last receipts"):
+            await self._receipts.write_rest()
+        with as_unavailable("clear this node's presence"):
+            await self._clear([self._node])
 
     @asynccontextmanager
     async def entering(self, userid: int, *, exclusive: bool) -> AsyncIterator[None]:

@@ -22,6 +22,8 @@ class Receipts:
     def __init__(self, messages: MessageLog) -> None:
         self._log = messages
         self._moves: dict[tuple[int, str], int] = {}
+        # What the transaction in hand has; where `run` was cancelled in it, nobody knows what became of that.
+        self._in_hand: dict[tuple[int, str], int] = {}
         self._moved = trio.Event()
         self._hurry = trio.Event()
         # Transactions are numbered: the last one begun, and the last one that has ended.
@@ -46,6 +48,12 @@ class Receipts:
             if self._failed:
                 raise Unavailable
 
+    async def write_rest(self) -> None:
+        """Write every move so far without `run`, which may have ended. Raises `Unavailable`; cancelling is safe."""
+        for (userid, conv), seq in self._in_hand.items():
+            self.move(userid, conv, seq)
+        await self._write(self._moves)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write the moves, until cancelled. Where the database is away they are kept and tried again."""
         task_status.started()
@@ -55,15 +63,21 @@ class Receipts:
                 await self._hurry.wait()
             self._moved, self._hurry = trio.Event(), trio.Event()
             moves, self._moves = self._moves, {}
+            self._in_hand = moves
             self._begun += 1
             try:
                 with as_unavailable("write receipts"):
-                    await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])
+                    await self._write(moves)
                 self._failed = False
             except Unavailable:
                 self._failed = True
                 for (userid, conv), seq in moves.items():
                     self.move(userid, conv, seq)
+            self._in_hand = {}
             self._ended = self._begun
             self._progress.set()
             self._progress = trio.Event()
+
+    async def _write(self, moves: dict[tuple[int, str], int]) -> None:
+        if moves:
+            await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])
