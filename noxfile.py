@@ -190,6 +190,8 @@ PROGRAMS = [
     (("nginx",), ["nginx", "libnginx-mod-stream"], "nginx with its stream module"),
     (("cc", "gcc", "clang"), ["gcc", "libc6-dev"], "a C compiler, for the benchmark's load generator"),
 ]
+if sys.platform.startswith("linux"):
+    PROGRAMS.append((("ip",), ["iproute2"], "ip, for networks that can be cut"))
 
 
 def _find(*names: str) -> str | None:

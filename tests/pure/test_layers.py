@@ -116,7 +116,7 @@ LAYERS = (
         "programs",
         ("verify.programs.*",),
         ours=("", "wire.messages", "verify.programs.*"),
-        libraries=("attrs", "redis"),
+        libraries=("attrs", "redis", "trio"),
     ),
     Layer(
         "verify",  # a client of the server, which it never imports: it speaks the wire, and starts programs
