@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
+import os
+import resource
 import socket
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
+import structlog
 import trio
 
 import trio_chat
-from tests.wire import WireClosed, connect, log_in, register
+from tests.wire import Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
 from trio_chat.errors import StartupError
 from trio_chat.wire.messages import Kind
@@ -131,6 +136,35 @@ async def test_ipv6(server: Server) -> None:
     async with log_in(six, alice) as a, log_in(four, bob) as b:
         await a.ok(Kind.DIRECT, toid=bob, msg="six")
         assert [m["msg"] for m in await b.messages(1)] == ["six"]
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Every new file or socket of this process fails with EMFILE."""
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_out_of_descriptors(address: Address, logs: list[structlog.typing.EventDict]) -> None:
+    """Who is here stays and is served; who comes waits in the kernel's queue until there are descriptors again."""
+    alice = await register(address, "alice")
+    async with log_in(address, alice) as a:
+        with trio.socket.socket() as sock:
+            with no_more_descriptors():
+                await sock.connect((address.host, address.port))
+                with trio.fail_after(5):
+                    while not any(entry["event"] == "cannot accept connections" for entry in logs):
+                        await trio.sleep(0.01)
+                await a.ok(Kind.DIRECT, toid=alice, msg="still here")
+            late = Wire(trio.SocketStream(sock))
+            await late.send(Kind.PING)
+            await late.receive(Kind.PONG)
 
 
 @pytest.mark.settings(heartbeat=0.2)
