@@ -31,13 +31,18 @@ class Faults:
         self._recorder = recorder
         self._locks: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
 
-    async def run(self, plan: tuple[FaultPlan, ...]) -> None:
-        """All of them, in their time. When cancelled, what is broken is made whole. Raises `ServiceError`."""
-        began = trio.current_time()
+    async def run(self, plan: tuple[FaultPlan, ...], seconds: float) -> None:
+        """As many as fit into the time; then all is whole, also when cancelled. Raises `ServiceError`."""
+        end = trio.current_time() + seconds
         async with trio.open_nursery() as nursery:
             for fault in plan:
-                await trio.sleep_until(began + fault.at)
-                nursery.start_soon(self._bring_about, fault)
+                if trio.current_time() + fault.pause + fault.seconds > end:
+                    break
+                await trio.sleep(fault.pause)
+                if fault.beside:
+                    nursery.start_soon(self._bring_about, fault)
+                else:
+                    await self._bring_about(fault)
 
     async def _bring_about(self, fault: FaultPlan) -> None:
         what, _, how = fault.kind.partition("-")

@@ -264,19 +264,21 @@ class Device:
         self._send_again(link)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_failed_again, link)
-            while not self.load.ending:
+            stays = True
+            while stays and not self.load.ending:
                 await trio.sleep(self._draw.expovariate(1 / self.load.pace))
                 while len(self.outstanding) > _WINDOW:
-                    self._answered = trio.Event()
-                    await self._answered.wait()
-                if not await self._do_something(link):
-                    nursery.cancel_scope.cancel()
-                    return
-            while self.outstanding:
-                self._answered = trio.Event()
-                await self._answered.wait()
-            await self.account.leave.wait()
+                    await self._wait_answered()
+                stays = await self._do_something(link)
+            if stays:
+                while self.outstanding:
+                    await self._wait_answered()
+                await self.account.leave.wait()
             nursery.cancel_scope.cancel()
+
+    async def _wait_answered(self) -> None:
+        self._answered = trio.Event()
+        await self._answered.wait()
 
     async def _do_something(self, link: Link) -> bool:
         """The next thing of this device's plan; whether it stays connected."""

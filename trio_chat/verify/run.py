@@ -100,7 +100,7 @@ async def _obey_signals(loading: trio.CancelScope) -> None:
 
 async def _break_for(seconds: float, faults: Faults, plan: tuple[FaultPlan, ...]) -> None:
     began = trio.current_time()
-    await faults.run(plan)
+    await faults.run(plan, seconds)
     await trio.sleep_until(began + seconds)
 
 

@@ -25,15 +25,20 @@ from trio_chat.verify.history import (
 __all__ = ["Stats", "Worst", "summarize"]
 
 
+_APART = 2.0
+
+
 @attrs.define
 class Worst:
-    """The worst of all faults of a kind, in seconds, of what was under way while one lasted.
+    """The worst of all faults of a kind, in seconds, of what was under way while one lasted that came alone.
 
+    A fault is alone where no other lasted within two seconds of it: who has to wait for two waits for neither's sake.
     `acknowledged`: from first sending a message to its REPLY. `delivered`: from first sending it to its delivery on a
     connection that was there before. `recovered`: from a fault's end to the REPLY of a message that was sent before it.
     """
 
     faults: int = 0
+    alone: int = 0
     acknowledged: float = 0.0
     delivered: float = 0.0
     recovered: float = 0.0
@@ -116,6 +121,9 @@ def summarize(history: Sequence[Record]) -> Stats:
     for kind, begin, end in faults:
         worst = stats.faults.setdefault(kind, Worst())
         worst.faults += 1
+        if sum(other[1] <= end + _APART and other[2] >= begin - _APART for other in faults) > 1:
+            continue
+        worst.alone += 1
         for span in acks.overlapping(begin, end):
             worst.acknowledged = max(worst.acknowledged, span.end - span.begin)
             worst.recovered = max(worst.recovered, span.end - end)
