@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -98,13 +99,8 @@ class Load:
     async def connected(self, recorder: Recorder | None = None) -> AsyncIterator[Link]:
         """A connection that reads what comes. What breaks it comes out in an exception group."""
         async with open_link(self.addresses[0], recorder or self.recorder) as link, trio.open_nursery() as nursery:
-
-            async def read() -> None:
-                async for _ in link.read():
-                    pass
-
             nursery.start_soon(link.write)
-            nursery.start_soon(read)
+            nursery.start_soon(link.read, _ignore)
             yield link
             nursery.cancel_scope.cancel()
 
@@ -143,6 +139,10 @@ class Load:
         return all(device.settled for device in self.devices if not device.account.leave.is_set())
 
 
+def _ignore(_: Frame) -> None:
+    pass
+
+
 class Device:
     """One connection of an account at a time; `run` makes a new one whenever it breaks, until the account leaves."""
 
@@ -178,7 +178,8 @@ class Device:
     async def run(self) -> None:
         while not self.account.leave.is_set():
             try:
-                async with open_link(self._draw.choice(self.load.addresses), self.load.recorder) as link:
+                address = self._draw.choice(self.load.addresses)
+                async with open_link(address, self.load.recorder, self._name) as link:
                     self.link = link
                     await self._use(link)
             except* LinkBroken:
@@ -195,7 +196,7 @@ class Device:
         self.friends.clear()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.write)
-            nursery.start_soon(self._read, link)
+            nursery.start_soon(link.read, partial(self._take, link))
             nursery.start_soon(self._watch, link)
             await self._log_in(link)
             await self._act(link)
@@ -217,17 +218,16 @@ class Device:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    async def _read(self, link: Link) -> None:
-        async for frame in link.read():
-            kind = frame["msgid"]
-            if kind in (Kind.DIRECT, Kind.GROUP):
-                self._delivered(link, frame["conv"], frame["seq"])
-            elif kind == Kind.LOGIN_ACK and not frame["errno"]:
-                self.friends.update((friend["id"], friend["state"]) for friend in frame["friends"])
-            elif kind == Kind.PRESENCE:
-                self.friends[frame["id"]] = frame["state"]
-            elif kind == Kind.REPLY:
-                self._replied(frame)
+    def _take(self, link: Link, frame: Frame) -> None:
+        kind = frame["msgid"]
+        if kind in (Kind.DIRECT, Kind.GROUP):
+            self._delivered(link, frame["conv"], frame["seq"])
+        elif kind == Kind.LOGIN_ACK and not frame["errno"]:
+            self.friends.update((friend["id"], friend["state"]) for friend in frame["friends"])
+        elif kind == Kind.PRESENCE:
+            self.friends[frame["id"]] = frame["state"]
+        elif kind == Kind.REPLY:
+            self._replied(frame)
 
     def _delivered(self, link: Link, conv: str, seq: int) -> None:
         """Say RECEIVED, not for each message: some are said to be received late, some never."""

@@ -64,14 +64,14 @@ class Report:
         yield f"          {stats.delivered:,} deliveries, {stats.receipts:,} receipts, {stats.logins:,} logins"
         if stats.refused:
             yield "          answered with " + ", ".join(f"{name} {n:,}" for name, n in sorted(stats.refused.items()))
-        yield f"faults    {total}" + ("; the worst times in seconds, of those that came alone:" if total else "")
+        yield f"faults    {total}" + ("; the longest that a client had to wait, in seconds:" if total else "")
         if total:
-            yield "                                  alone  acknowledged  delivered  recovered"
+            yield "                               acknowledged  delivered  connected again  after its end"
             for kind, worst in sorted(stats.faults.items()):
-                times = (
-                    f"{worst.acknowledged:12.2f} {worst.delivered:10.2f} {worst.recovered:10.2f}" if worst.alone else ""
+                yield (
+                    f"          {worst.faults:4} {kind:<18} {worst.acknowledged:10.2f} {worst.delivered:10.2f} "
+                    f"{worst.reconnected:16.2f} {worst.recovered:14.2f}"
                 )
-                yield f"          {worst.faults:4} {kind:<20} {worst.alone:3}  {times}".rstrip()
         if not self.violations:
             yield "result    every promise was kept"
             return
