@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -34,19 +35,20 @@ class Refused(Exception):
 
 
 @attrs.define(eq=False)
+class _Message:
+    conv: str
+    kind: Kind
+    fields: dict[str, object]
+
+
+@attrs.define(eq=False)
 class Account:
     plan: AccountPlan
     name: str
     id: int = 0
     groups: set[int] = attrs.field(factory=set)  # numbers of the plan
+    acknowledged: deque[_Message] = attrs.field(factory=lambda: deque(maxlen=500))
     leave: trio.Event = attrs.field(factory=trio.Event)  # for good
-
-
-@attrs.define(eq=False)
-class _Message:
-    conv: str
-    kind: Kind
-    fields: dict[str, object]
 
 
 class Load:
@@ -246,8 +248,8 @@ class Device:
             return
         if frame.get("error") in _PASSING:
             self._again.set()
-        else:
-            self.outstanding.pop(key, None)
+        elif (message := self.outstanding.pop(key, None)) is not None and not frame["errno"]:
+            self.account.acknowledged.append(message)
         self._answered.set()
 
     async def _watch(self, link: Link) -> None:
@@ -283,7 +285,11 @@ class Device:
     async def _do_something(self, link: Link) -> bool:
         """The next thing of this device's plan; whether it stays connected."""
         what = self._draw.random()
-        if what < 0.80:
+        if what < 0.05 and self.account.acknowledged:
+            # Once more, perhaps much later and through another node: nobody is to notice.
+            message = self._draw.choice(self.account.acknowledged)
+            link.request(message.kind, message.conv, **message.fields)
+        elif what < 0.80:
             conv, kind, target = self._choose()
             for _ in range(self._draw.randint(1, 8)):
                 self._write(link, conv, kind, target)
