@@ -12,7 +12,7 @@ every connection. So a lost, late, repeated or reordered hint can cost time, nev
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -165,13 +165,18 @@ class Router:
             self._channels.want([f"u:{userid}"])
         for friend in friends:
             self.watch(account, friend)
+        others = list(account.connections)
         account.connections.append(connection)
+        # Groups that the account was not known to be in here: its other connections have got nothing of them either.
+        fresh = set()
         for groupid in groupids:
-            self._enter_group(account, groupid)
+            if groupid not in account.groups:
+                self._enter_group(account, groupid)
+                fresh.add(group_conv(groupid))
         known = set()
         for cursor in cursors:
             known.add(cursor.conv)
-            self._listen(account, [connection], cursor)
+            self._listen(account, account.connections if cursor.conv in fresh else [connection], cursor)
         # What began, or was joined on another of his connections, while the login was reading.
         for conv, seq in account.pending.items():
             if conv not in known:
@@ -179,6 +184,8 @@ class Router:
         for conv, seq in self._unheard.items():
             if conv not in known and conv not in account.pending and self._is_party(conv, userid):
                 self._listen(account, [connection], Cursor(conv, 0, 0, seq))
+        for other in others:
+            other.catch_up()
         return account
 
     def detach(self, connection: Connection, account: LocalAccount) -> bool:
@@ -234,18 +241,34 @@ class Router:
             account.groups.add(groupid)
             self._channels.want([f"g:{groupid}"])
 
-    def _listen(self, account: LocalAccount, connections: Iterable[Connection], cursor: Cursor) -> None:
+    def _listen(self, account: LocalAccount, connections: Sequence[Connection], cursor: Cursor) -> None:
         """Connections of an account take part in a conversation from its cursor on."""
         conv = cursor.conv
+        if conv not in self._heads:
+            self._heads[conv] = cursor.last_seq
+            if conv[0] == "d":
+                self._begun_unheard(account, connections, conv)
         if conv[0] == "d":
             account.directs.add(conv)
-        head = self._heads.setdefault(conv, cursor.last_seq)
+        head = self._heads[conv]
         self.heard(conv, max(cursor.last_seq, self._unheard.get(conv, 0)))
         if cursor.received != head:
             for connection in connections:
                 connection.lag[conv] = cursor.received
         if cursor.received < max(cursor.last_seq, head):
             account.pending.setdefault(conv, cursor.received)
+
+    def _begun_unheard(self, account: LocalAccount, but: Sequence[Connection], conv: str) -> None:
+        """An account is the first here to know of a conversation of two: whoever of them is here lags from its beginning."""
+        for party in self.listeners(conv):
+            party.directs.add(conv)
+            if party is not account:
+                party.pending.setdefault(conv, 0)
+            for connection in party.connections:
+                if connection not in but:
+                    connection.lag[conv] = 0
+                    connection.begun.add(conv)
+                    connection.catch_up()
 
     def watch(self, account: LocalAccount, friend: StateChange) -> None:
         """From now on the account's connections are told when this friend comes or goes.
