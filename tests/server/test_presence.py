@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+import trio
+
 from tests.wire import log_in, register
 from trio_chat import Server
 from trio_chat.store.presence import StateChange
@@ -36,3 +39,25 @@ async def test_a_login_that_read_an_old_state_answers_with_what_has_come_since(s
         async with log_in(address, "carol") as c:
             assert c.ack["friends"] == [{"id": bob, "name": "bob", "state": "online"}]
             assert c.ack["id"] == c.id  # and nothing came before it
+
+
+@pytest.mark.settings(lease=0.5)
+async def test_a_node_that_has_ended_its_life_begins_no_new_one(server: Server) -> None:
+    presence = server.node.presence
+    await presence.stop()
+    await trio.sleep(0.3)  # for longer than from beat to beat
+    assert await presence._table.nodes() == []
+
+
+async def test_who_came_back_before_the_database_was_told_is_no_work_any_more(server: Server) -> None:
+    address, presence = server.addresses[0], server.node.presence
+    alice = await register(address, "alice")
+    async with presence.entering(alice, exclusive=False):
+        presence.left(alice)  # a former connection has ended while this login goes on
+        async with log_in(address, alice):
+            pass
+        async with log_in(address, alice) as a:
+            with trio.fail_after(5):
+                while presence._left or presence._leaving:
+                    await trio.sleep(0.001)
+            await a.quiet()

@@ -67,6 +67,9 @@ class Presence:
         self._changed = trio.Event()
         self._settled = trio.Event()
         self._failed = False
+        self._keeping = trio.CancelScope()
+        self._kept = trio.Event()
+        self._kept.set()
 
     async def start(self) -> None:
         """Begin this node's life, and end the former one that its name had.
@@ -103,6 +106,9 @@ class Presence:
 
         It relies on no other task: a node that is cancelled has none any more.
         """
+        # First of all the lease ends: it would find the node's row gone, and begin a new life.
+        self._keeping.cancel()
+        await self._kept.wait()
         with trio.move_on_after(_LAST_RECEIPTS), suppress(Unavailable), as_unavailable("write the last receipts"):
             await self._receipts.write_rest()
         with as_unavailable("clear this node's presence"):
@@ -150,7 +156,9 @@ class Presence:
 
     def left(self, userid: int) -> None:
         """A connection of the user has ended: he is offline unless he has another. Never blocks."""
-        if userid not in self._router.accounts:
+        if userid in self._router.accounts:
+            self._left.discard(userid)
+        else:
             self._left.add(userid)
             self._changed.set()
 
@@ -158,6 +166,7 @@ class Presence:
         """Keep the lease, tell the database who left, clear dead nodes; until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_who_left)
+            self._kept = trio.Event()
             nursery.start_soon(self._keep_lease)
             task_status.started()
 
@@ -198,19 +207,23 @@ class Presence:
 
     async def _keep_lease(self) -> None:
         beats = 0
-        while True:
-            await trio.sleep(self._lease / 4)
-            try:
-                with as_unavailable("keep the lease"):
-                    if not await self._table.beat(self._node):
-                        await self._begin_again()
-                    await self._clear_dead()
-                    beats += 1
-                    if beats % _RECONCILE_BEATS == 0:
-                        await self._reconcile()
-            except Unavailable:
-                # While nobody can beat nobody's silence means anything.
-                self._beats.clear()
+        try:
+            with self._keeping:
+                while True:
+                    await trio.sleep(self._lease / 4)
+                    try:
+                        with as_unavailable("keep the lease"):
+                            if not await self._table.beat(self._node):
+                                await self._begin_again()
+                            await self._clear_dead()
+                            beats += 1
+                            if beats % _RECONCILE_BEATS == 0:
+                                await self._reconcile()
+                    except Unavailable:
+                        # While nobody can beat nobody's silence means anything.
+                        self._beats.clear()
+        finally:
+            self._kept.set()
 
     async def _begin_again(self) -> None:
         """The others have taken this node for dead (it was stopped, or cut off from the database): it lives again."""
