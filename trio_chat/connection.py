@@ -284,6 +284,11 @@ class Connection:
         self.answer(answer_kind(kind), ref, fields)
         self._flush_soon()
 
+    @property
+    def storing(self) -> bool:
+        """Whether the writer has messages that were sent here."""
+        return self._storing > 0
+
     async def wait_stored(self) -> None:
         """Wait until every message sent here has been stored or has failed. Cancelling is safe."""
         while self._storing:

@@ -314,6 +314,9 @@ class Router:
                 if known is None or known.origin is None:
                     ahead[delivery.seq] = _Arrival(delivery, origin, reply)
             self.heard(conv, delivery.seq)
+        elif origin is not None and origin.lag.get(conv, delivery.seq) < delivery.seq:
+            # A login was quicker to read it than the writer to hear of its commit: the origin is still on its way there.
+            origin.own[conv, delivery.seq] = reply
         elif origin is not None:
             # The log was quicker than the writer's own report of the commit.
             origin.message_answered(reply)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 import trio
 
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
-from trio_chat.store.log import MessageLog
+from trio_chat.store.log import Draft, MessageLog, Stored
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
@@ -482,3 +483,34 @@ async def test_ones_own_messages_leave_no_hole_in_what_was_missed(
         assert [frame["seq"] for frame in await a.messages(50)] == list(range(2, 52))
         await a.send(Kind.RECEIVED, conv=conv, seq=51)
         assert [frame["seq"] for frame in await a.messages(2)] == [52, 53]
+
+
+class _HeldAnswers:
+    """A log whose transactions are committed, and not answered before `go_on`."""
+
+    def __init__(self, log: MessageLog) -> None:
+        self._log = log
+        self.stored, self.go_on = trio.Event(), trio.Event()
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Stored]:
+        stored = await self._log.append(drafts)
+        self.stored.set()
+        await self.go_on.wait()
+        return stored
+
+
+async def test_a_message_that_a_login_reads_before_its_sender_hears_of_it_is_answered_once(server: Server) -> None:
+    address, node = server.addresses[0], server.node
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    held = _HeldAnswers(node.messages)
+    node.writer._log = held  # type: ignore[assignment]
+    async with log_in(address, alice) as a:
+        await a.send(Kind.DIRECT, ref="first", toid=bob, msg="hello")
+        await held.stored.wait()
+        async with log_in(address, bob) as b:
+            assert (await b.receive())["seq"] == 1
+            await a.quiet()
+            held.go_on.set()
+            reply = await a.receive()
+            assert (reply["ref"], reply["seq"]) == ("first", 1)
+            await a.quiet()
