@@ -170,6 +170,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
 
 
+@nox.session(python=MAIN)
+def simulate(session: nox.Session) -> None:
+    """Play 5,000 seeds of simulated clusters; not part of the default run. After --: `17` plays a seed, `--count N` many."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.simulation", *(session.posargs or ["1000", "--count", "5000"]))
+
+
 @nox.session
 def changelog(session: nox.Session) -> None:
     """Fold the fragments of changelog.d into CHANGELOG.md, for a release."""
