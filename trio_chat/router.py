@@ -79,9 +79,12 @@ class _Arrival:
 
 
 class Router:
-    """Owned by the server; its state is touched only from the Trio thread."""
+    """Owned by the server; its state is touched only from the Trio thread.
 
-    def __init__(self, messages: MessageLog, bus: Bus, receipts: Receipts, node: str, sweep: float) -> None:
+    `life` marks what this node says on the bus: no other node says the same, nor did this one before its start.
+    """
+
+    def __init__(self, messages: MessageLog, bus: Bus, receipts: Receipts, life: str, sweep: float) -> None:
         self.accounts: dict[int, LocalAccount] = {}
         self.repaired = 0
         # What the writer's transaction in hand holds, as (conv, sender), and the event of its end.
@@ -91,7 +94,7 @@ class Router:
         self._bus = bus
         self._channels = Channels(bus)
         self._receipts = receipts
-        self._prefix = node.encode() + b"\n"
+        self._prefix = life.encode() + b"\n"
         self._sweep = sweep
         self._groups: dict[int, dict[int, LocalAccount]] = {}
         self._watchers: dict[int, dict[int, LocalAccount]] = {}

@@ -11,6 +11,7 @@ answered and told, connections closed, presence cleared, bus and database closed
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -224,7 +225,8 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     limits, name, database = settings.limits, foundation.name, foundation.database
     messages, groups = MessageLog(database), Groups(database)
     receipts = Receipts(messages)
-    router = Router(messages, foundation.bus, receipts, name, settings.sweep)
+    # Not the node's name alone: what another one of that name says is not one's own.
+    router = Router(messages, foundation.bus, receipts, f"{name} {secrets.token_hex(4)}", settings.sweep)
     accounts = AccountService(Accounts(database), foundation.passwords, token_days=settings.token_days)
     return Node(
         settings=settings,

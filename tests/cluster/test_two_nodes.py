@@ -145,11 +145,35 @@ async def test_the_local_bus_is_refused_beside_another_node(nodes: Nodes, settin
     assert [record.name for record in await records(nodes[0])] == ["one", "two"]
 
 
+async def test_a_second_node_of_one_name_is_refused(nodes: Nodes, settings: Settings) -> None:
+    one, _ = nodes
+    alice = await register(one.addresses[0], "alice")
+    async with log_in(one.addresses[0], alice):
+        with pytest.raises(
+            StartupError, match=r"a node 'one' is running on .* each node needs a --node name of its own"
+        ):
+            async with trio_chat.open_server(attrs.evolve(settings, node="one")):
+                pass
+        assert [record.name for record in await records(one)] == ["one", "two"]
+        assert await one.node.presence._table.users_of(one.node.presence._node) == {alice}
+
+
+async def test_a_former_life_is_cleared_after_a_look(nodes: Nodes, settings: Settings) -> None:
+    table = nodes[0].node.presence._table
+    alice = await register(nodes[0].addresses[0], "alice")
+    killed = await table.register_node("three", "its bus")
+    await table.enter(alice, killed, False)
+    async with trio_chat.open_server(attrs.evolve(settings, node="three")) as three:
+        assert killed not in [record.id for record in await records(three)]
+        async with log_in(three.addresses[0], alice, modern=False):
+            pass  # he is not taken for online
+
+
 async def test_two_nodes_with_local_buses_are_refused(settings: Settings) -> None:
     alone = attrs.evolve(settings, bus="local:", node="one", lease=1.0)
     async with trio_chat.open_server(alone) as first:
         alice = await register(first.addresses[0], "alice")
-        with pytest.raises(StartupError, match="the node one is running on this database"):
+        with pytest.raises(StartupError, match="a node 'one' is running on this database"):
             async with trio_chat.open_server(attrs.evolve(alone, node="two")):
                 pass
         async with log_in(first.addresses[0], alice, modern=False):  # the first one goes on as if nothing had been

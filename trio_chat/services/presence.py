@@ -74,30 +74,40 @@ class Presence:
     async def start(self) -> None:
         """Begin this node's life, and end the former one that its name had.
 
-        Raises `StartupError` where another node lives on this database and the two cannot hear each other.
+        Raises `StartupError` where a node lives on this database that has the same name, or another bus. That takes a
+        look: at a former life of the name for a little more than a beat, at nodes with another bus for the lease.
         """
-        others = await self._table.nodes()
-        former = [node.id for node in others if self._alone or node.name == self._name]
-        await self._clear(former)
-        strangers = [node for node in others if node.id not in former]
         self._node = await self._table.register_node(self._name, self._bus)
-        deaf = [node for node in strangers if "local:" in {node.bus, self._bus}]
-        if deaf:
-            await self._refuse(deaf)
+        # Of two that start at once the younger gives way.
+        elders = [node for node in await self._table.nodes() if node.id < self._node]
+        if self._alone:
+            await self._clear([node.id for node in elders])
+            return
+        await self._bury(
+            [node for node in elders if node.name == self._name],
+            self._lease / 3,
+            "each node needs a --node name of its own",
+        )
+        await self._bury(
+            [node for node in elders if node.name != self._name and "local:" in {node.bus, self._bus}],
+            self._lease,
+            f"this one has the bus {self._bus!r}, so they would not hear each other; give all nodes the same --bus redis://…",
+        )
 
-    async def _refuse(self, strangers: list[NodeRecord]) -> None:
-        """Wait until each is seen to be dead; where one is alive after all, refuse to start beside it."""
-        log.info("waiting to see whether other nodes live on this database", nodes=[node.name for node in strangers])
-        first = {node.id: node.beat for node in strangers}
-        deadline = trio.current_time() + self._lease
+    async def _bury(self, nodes: list[NodeRecord], patience: float, refusal: str) -> None:
+        """Clear nodes away after a look at them; where one is alive after all, refuse to start beside it."""
+        if not nodes:
+            return
+        log.info("waiting to see whether other nodes are alive", nodes=[node.name for node in nodes], seconds=patience)
+        first = {node.id: node.beat for node in nodes}
+        deadline = trio.current_time() + patience
         while trio.current_time() < deadline:
             await trio.sleep(self._lease / 12)
+            await self._table.beat(self._node)  # for who starts after this one
             for node in await self._table.nodes():
-                if node.id in first and node.beat != first[node.id]:
-                    await self._clear([self._node])
+                if node.beat != first.get(node.id, node.beat):
                     raise StartupError(
-                        f"the node {node.name} is running on this database with the bus {node.bus!r} and this one has "
-                        f"{self._bus!r}: they would not hear each other; give all nodes the same --bus redis://…"
+                        f"a node {node.name!r} is running on this database with the bus {node.bus!r}: {refusal}"
                     )
         await self._clear(list(first))
 
@@ -234,8 +244,9 @@ class Presence:
     async def _reconcile(self) -> None:
         """Make this node's rows and its connections agree, should anything have gone by unnoticed."""
         noted = await self._table.users_of(self._node)
-        for userid in list(self._router.accounts):
-            if userid not in noted and userid in self._router.accounts:
+        # Who is just coming may have been noted for the life before this one.
+        for userid in [*self._router.accounts, *self._entering]:
+            if userid not in noted and (userid in self._router.accounts or userid in self._entering):
                 async with self.entering(userid, exclusive=False):
                     pass
         for userid in noted:
@@ -254,10 +265,14 @@ class Presence:
         for node in nodes:
             beat, since = self._beats.get(node.id, (-1, now))
             seen[node.id] = (beat, since) if beat == node.beat else (node.beat, now)
-            if node.id != self._node and now - seen[node.id][1] >= self._lease:
+            if node.id == self._node:
+                continue
+            if now - seen[node.id][1] >= self._lease:
                 log.warning("a node is dead; its users are cleared", node=node.name)
                 dead.append(node.id)
-            elif node.id != self._node and "local:" in {node.bus, self._bus}:
+            elif node.name == self._name and beat not in {-1, node.beat}:
+                log.error("another node has this one's name", node=node.name)
+            elif "local:" in {node.bus, self._bus}:
                 log.error(
                     "another node uses this database, and they cannot hear each other", node=node.name, bus=node.bus
                 )
