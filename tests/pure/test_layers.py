@@ -317,14 +317,10 @@ def test_every_module_has_its_layer() -> None:
     assert [module for module in sorted(MODULES) if layer_of(module) is None] == []
 
 
-# "client.terminal_*" is for when the terminal client becomes several files.
-UNUSED = {"client.terminal_*"}
-
-
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_no_row_is_about_modules_that_are_gone(layer: Layer) -> None:
     known = [*MODULES, "session.Identity", "session.Dialect", "outbox.Receipt"]
-    for pattern in {*layer.modules, *layer.ours} - UNUSED:
+    for pattern in {*layer.modules, *layer.ours}:
         assert any(fnmatchcase(name, pattern) for name in known), f"{pattern} names nothing"
 
 

@@ -130,6 +130,11 @@ class Chat:
         return self._protocol.state is (State.ANONYMOUS if self.user is None else State.ONLINE)
 
     @property
+    def closed(self) -> bool:
+        """Whether the `async with connect(...)` block was left."""
+        return self._protocol.closed
+
+    @property
     def node(self) -> str:
         """What the server that one was last connected to calls itself."""
         return self._protocol.greeting.node

@@ -1,7 +1,7 @@
 """What happens beside the messages: people come and go, others read, the connection is lost and is back.
 
-Events tell of the latest state, messages are a log. So events may be merged and, in a flood, dropped (`chat.friends`
-and `chat.state` always hold the truth), while a message is never.
+Events tell of the latest state, messages are a log. So events may be merged and, in a flood, dropped (`chat.friends`,
+`chat.user` and `chat.connected` always hold the truth), while a message is never.
 """
 
 from __future__ import annotations

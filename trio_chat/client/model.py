@@ -77,7 +77,7 @@ class Message:
 
     @property
     def sent_at(self) -> datetime:
-        """When the server stored it, in UTC."""
+        """When the server stored it, in UTC; the server's clock, not the sender's text (`time`)."""
         return datetime.fromtimestamp(self.ts / 1000, UTC)
 
 

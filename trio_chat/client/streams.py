@@ -51,13 +51,17 @@ class _Stream(AsyncIterator[T], ABC, Generic[T]):
 
 
 class Messages(_Stream[Message]):
-    """See `Chat.messages`. Raises the server's refusal where logging in again after a reconnect failed."""
+    """See `Chat.messages`.
+
+    Where logging in again after a reconnect failed, the server's refusal is raised, once and after the messages that came
+    before it. Iterating may go on: what comes next, comes after the next login.
+    """
 
     def _take(self) -> Message | None:
         message = self._protocol.take(anyio.current_time())
         self._link.kick()
-        if message is None and self._protocol.refused is not None:
-            raise self._protocol.refused
+        if message is None and (refusal := self._protocol.take_refusal()) is not None:
+            raise refusal
         return message
 
 
