@@ -167,7 +167,9 @@ class Settings:
     store_timeout: float = _setting(
         3.0, "how long the database may take before a request is unavailable", validator=_SECONDS
     )
-    store_connections: int = _setting(8, "connections to MySQL", validator=ge(2))
+    store_connections: int = _setting(
+        8, "connections to MySQL that write, at most; and as many that read", validator=ge(2)
+    )
     lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
     sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=_SECONDS)
     token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=[gt(0), le(36500)])
