@@ -80,11 +80,11 @@ class Relay:
 
 
 @asynccontextmanager
-async def open_relay(target: Address) -> AsyncIterator[Relay]:
-    """A relay to `target` for the time of the block, on 127.0.0.1."""
+async def open_relay(target: Address, host: str = "127.0.0.1") -> AsyncIterator[Relay]:
+    """A relay to `target` for the time of the block, which listens on `host`."""
     relay = Relay(target)
     async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, relay._serve, 0, host="127.0.0.1")  # noqa: SLF001 - the same part
+        serve = partial(trio.serve_tcp, relay._serve, 0, host=host)  # noqa: SLF001 - the same part
         (listener,) = await nursery.start(serve)
         relay.address = Address(*listener.socket.getsockname()[:2])
         yield relay
