@@ -33,6 +33,7 @@ from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.node import Node
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
+from trio_chat.services.admission import Admission
 from trio_chat.services.chat import ChatService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
@@ -235,6 +236,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         messages=messages,
         groups=groups,
         accounts=accounts,
+        admission=Admission(limits.logins),
         chat=ChatService(
             messages,
             groups,

@@ -13,7 +13,7 @@ import trio
 from tests.faults.conftest import Show
 from tests.faults.population import Person, add_people, cpu_seconds, open_database, resident
 from tests.wire import Wire, register
-from tests.wire import log_in as log_in_by_name
+from tests.wire import log_in as log_in_by_password
 from trio_chat import Address, Settings
 from trio_chat.verify.programs.node import ChatNode
 from trio_chat.wire.messages import Kind
@@ -31,16 +31,19 @@ async def arrive(address: Address, persons: Sequence[Person | None], *, at_once:
             wire = Wire(await trio.open_tcp_stream(*address))
             wires.append(wire)
             await wire.send(Kind.HELLO, version=1)
+            await wire.receive(Kind.HELLO_ACK, within=60)
             if person is not None:
-                await wire.send(Kind.LOGIN, token=person.token)
-                assert (await wire.receive(Kind.LOGIN_ACK, within=60))["errno"] == 0
-            else:
-                await wire.receive(Kind.HELLO_ACK, within=60)
+                await log_in(wire, person)
 
     async with trio.open_nursery() as nursery:
         for person in persons:
             nursery.start_soon(one, person)
     return wires
+
+
+async def log_in(wire: Wire, person: Person) -> None:
+    await wire.send(Kind.LOGIN, token=person.token)
+    assert (await wire.receive(Kind.LOGIN_ACK, within=60))["errno"] == 0
 
 
 def leave(wires: Sequence[Wire]) -> None:
@@ -67,20 +70,18 @@ async def test_what_a_connection_and_a_login_cost(tmp_path: Path, show: Show) ->
     with ChatNode(tmp_path, "one", Settings(database=url), "--log-level", "info") as node:
         leave(await arrive(node.address, [None] * 50))  # what is made once is made
         await login_cost(node, visitors)
-        before = resident(node.pid)
-        idle = await arrive(node.address, [None] * count)
-        per_connection = (resident(node.pid) - before) / count
-        leave(idle)
-
-        online = await arrive(node.address, people[:10])
+        leave_later = await arrive(node.address, people[:10])
         alone = await login_cost(node, visitors)
         before = resident(node.pid)
-        online += await arrive(node.address, people[10:])
-        crowded = await login_cost(node, visitors)
+        wires = await arrive(node.address, [None] * count)
+        per_connection = (resident(node.pid) - before) / count
+        for wire, person in zip(wires, people, strict=True):
+            await log_in(wire, person)
         per_user = (resident(node.pid) - before) / count
-        leave(online)
+        crowded = await login_cost(node, visitors)
+        leave(wires + leave_later)
     show(
-        f"memory: {per_connection / 1024:.1f} KiB per idle connection, {per_user / 1024:.1f} KiB more per user logged in;"
+        f"memory: {per_connection / 1024:.1f} KiB per idle connection, {per_user / 1024:.1f} KiB with a user logged in;"
         f" processor time of a login: {alone * 1000:.2f} ms with 10 online, {crowded * 1000:.2f} ms with {count:,}"
     )
     assert per_connection < 12 * 1024
@@ -96,7 +97,7 @@ async def test_everybody_comes_back_at_once(tmp_path: Path, settings: Settings, 
     with ChatNode(tmp_path, "one", settings, "--log-level", "info") as node:
         alice, bob = await register(node.address, "alice"), await register(node.address, "bob")
         wires = await arrive(node.address, people)
-        async with log_in_by_name(node.address, alice) as a, log_in_by_name(node.address, bob) as b:
+        async with log_in_by_password(node.address, alice) as a, log_in_by_password(node.address, bob) as b:
             latencies: list[float] = []
             over = trio.Event()
 

@@ -51,6 +51,7 @@ SAMPLES: dict[str, list[tuple[Any, Any]]] = {
     "limits.queue": [(1, 1), ("2", 2), ("3", 3)],
     "limits.batch": [(1, 1), ("2", 2), ("2000", 2000)],
     "limits.password_checks": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.logins": [(1, 1), ("2", 2), ("3", 3)],
     "limits.members": [(0, 0), ("1", 1), ("2", 2)],
     "limits.history": [(1, 1), ("2", 2), ("3", 3)],
 }
@@ -102,6 +103,7 @@ WRONG: dict[str, list[Any]] = {
     "limits.queue": [*NO_COUNT, 0],
     "limits.batch": [*NO_COUNT, 0, 2001],
     "limits.password_checks": [*NO_COUNT, 0],
+    "limits.logins": [*NO_COUNT, 0],
     "limits.members": [*NO_COUNT, -1],
     "limits.history": [*NO_COUNT, 0],
 }

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
+from trio_chat.errors import AccountInUse
 from trio_chat.outbox import Receipt
+from trio_chat.services.accounts import Credentials
 from trio_chat.session import Dialect
 from trio_chat.store.log import Cursor
 from trio_chat.wire import classic
@@ -26,12 +29,36 @@ __all__ = ["log_in"]
 _OFFLINE = 300
 
 
+#: A classic login is refused where the account is connected; who has just hung up on another node may call here at once,
+#: so it is tried so often, with pauses (seconds) in which others have their turn.
+_TRIES = 4
+_PAUSE = 0.1
+
+
 async def log_in(connection: Connection, request: Login, ref: Ref | None) -> None:
     """Do a LOGIN and answer it. Raises `RequestError`; then, and when cancelled, nothing of it remains."""
     node = connection.node
+    credentials: Credentials | None = None
+    if request.token is None:
+        # The hashes of passwords have a queue of their own.
+        credentials = await node.accounts.authenticate(request)
+    for _ in range(_TRIES - 1):
+        try:
+            async with node.admission.turn():
+                credentials = credentials or await node.accounts.authenticate(request)
+                await _enter(connection, credentials, ref)
+                return
+        except AccountInUse:
+            await trio.sleep(_PAUSE)
+    async with node.admission.turn():
+        assert credentials is not None
+        await _enter(connection, credentials, ref)
+
+
+async def _enter(connection: Connection, credentials: Credentials, ref: Ref | None) -> None:
+    node = connection.node
     router = node.router
     is_classic = connection.session.dialect is Dialect.CLASSIC
-    credentials = await node.accounts.authenticate(request)
     identity = credentials.identity
     async with node.presence.entering(identity.id, exclusive=is_classic):
         with router.loading(identity.id) as channels:

@@ -16,10 +16,10 @@ import structlog
 import trio
 
 from trio_chat.background import as_unavailable
-from trio_chat.errors import AccountInUse, StartupError, Unavailable
+from trio_chat.errors import StartupError, Unavailable
 from trio_chat.router import Router
 from trio_chat.services.receipts import Receipts
-from trio_chat.store.presence import NodeRecord, PresenceTable, StateChange
+from trio_chat.store.presence import NodeRecord, PresenceTable
 
 __all__ = ["Presence"]
 
@@ -29,8 +29,6 @@ _PAGE = 500
 _RECONCILE_BEATS = 10
 #: What was received is told before who leaves, but does not keep him: for this long at most, in seconds.
 _LAST_RECEIPTS = 0.5
-_EXCLUSIVE_TRIES = 4
-_EXCLUSIVE_PAUSE = 0.1
 
 
 class Presence:
@@ -139,7 +137,7 @@ class Presence:
         try:
             while userid in self._leaving:
                 await self._wait_settled()
-            change = await self._enter(userid, exclusive)
+            change = await self._table.enter(userid, self._node, exclusive)
             if change is not None:
                 self._router.publish_states([change])
             yield
@@ -179,15 +177,6 @@ class Presence:
             self._kept = trio.Event()
             nursery.start_soon(self._keep_lease)
             task_status.started()
-
-    async def _enter(self, userid: int, exclusive: bool) -> StateChange | None:
-        for _ in range(_EXCLUSIVE_TRIES - 1):
-            try:
-                return await self._table.enter(userid, self._node, exclusive)
-            except AccountInUse:
-                # The same for another node: who has just hung up there may call here at once.
-                await trio.sleep(_EXCLUSIVE_PAUSE)
-        return await self._table.enter(userid, self._node, exclusive)
 
     async def _tell_who_left(self) -> None:
         while True:
