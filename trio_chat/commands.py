@@ -152,11 +152,14 @@ async def _read(connection: Connection, request: Read, ref: Ref | None) -> None:
 
 
 async def _history(connection: Connection, request: History, ref: Ref | None) -> None:
+    # Large answers are made no faster than the client reads them.
+    await connection.wait_drained()
     page = await connection.node.chat.history(_account(connection), request)
     connection.answer(Kind.REPLY, ref, {"errno": 0, **page})
 
 
 async def _conversations(connection: Connection, _: Request, ref: Ref | None) -> None:
+    await connection.wait_drained()
     conversations = await connection.node.chat.conversations(_account(connection))
     connection.answer(Kind.REPLY, ref, {"errno": 0, "conversations": conversations})
 

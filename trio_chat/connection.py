@@ -8,6 +8,7 @@ no cancellation can come in between.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ _LINGER = 5.0
 #: How long bytes that a client does not expect any more are read, so that closing does not destroy the last answer.
 _DISCARD = 1.0
 _BROKEN = "broken"
+#: Nobody waits for what becomes of these.
+_UNANSWERED = {Kind.RECEIVED, Kind.PONG}
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
 _BACKLOG_SHARE = 4
 
@@ -72,6 +75,7 @@ class Connection:
         self.begun: set[str] = set()
         self.own: dict[tuple[str, int], bytes | None] = {}
         self.prefetched: deque[Delivery] = deque()
+        # When bytes last came, or the server listened again; infinity while it does not listen.
         self.last_heard = trio.current_time()
         self.pinged = False
         self.peer = transport.peer
@@ -159,10 +163,13 @@ class Connection:
                     self._fail(None, None, TooLarge(f"a frame is at most {settings.limits.frame} bytes"))
                     break
                 router.flush()
+                # While it is the server that does not listen, the client's silence means nothing.
+                self.last_heard = math.inf
                 while self._in_flight >= settings.limits.in_flight or len(self._waiting) >= settings.limits.requests:
                     await self._wait_room()
                 if writer.full:
                     await writer.wait_room()
+                self.last_heard = trio.current_time()
                 data = await self._transport.receive()
         except TransportBroken:
             self.close(_BROKEN)
@@ -216,12 +223,20 @@ class Connection:
             self._nursery.start_soon(self._work_off)
 
     async def _work_off(self) -> None:
-        """Do the requests that wait, one after the other."""
+        """Do the requests that wait, one after the other.
+
+        Where the database is away those that came while one waited for it would wait as long again, each, for the same
+        answer: they get it at once.
+        """
+        hopeless = 0
         while self._waiting:
             item = self._waiting[0]
             pending = self._begin(item) if isinstance(item, bytes) else item
-            if pending is not None:
-                await self._perform(pending)
+            if pending is not None and hopeless:
+                self._fail(pending.kind, pending.ref, Unavailable())
+            elif pending is not None and not await self._perform(pending):
+                hopeless = len(self._waiting)
+            hopeless = max(0, hopeless - 1)
             self._waiting.popleft()
             self._room.set()
             self.node.router.flush()
@@ -248,8 +263,8 @@ class Connection:
             self._fail(kind, ref, error)
             return None
 
-    async def _perform(self, pending: _Pending) -> None:
-        """The one place where a failure becomes an answer."""
+    async def _perform(self, pending: _Pending) -> bool:
+        """The one place where a failure becomes an answer. Returns False where the database was away."""
         kind, ref = pending.kind, pending.ref
         try:
             self.session.check(kind)
@@ -258,9 +273,11 @@ class Connection:
             await later(self, pending.request, ref)
         except RequestError as error:
             self._fail(kind, ref, error)
+            return not isinstance(error, Unavailable)
         except Exception:
             log.exception("request failed", kind=kind.name, peer=self.peer, user=self.account and self.account.id)
             self._fail(kind, ref, Internal())
+        return True
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
@@ -278,6 +295,8 @@ class Connection:
             self.answer(Kind.REPLY, ref, {"errno": 0, **fields})
 
     def _fail(self, kind: Kind | None, ref: Ref | None, error: RequestError) -> None:
+        if kind in _UNANSWERED:
+            return
         fields = error.fields()
         if self.session.dialect is Dialect.CLASSIC and kind is Kind.REGISTER and error.errno == 1:
             fields = {"errno": 1}
@@ -365,6 +384,11 @@ class Connection:
             self.send(delivery.modern())
             return
         assert self.account is not None
+        if delivery.is_own(self.account.id):
+            # It is not sent back, and is received in its turn.
+            self._outbox.mark((self.account.id, delivery.conv, delivery.seq))
+            self._receive(self._outbox.sent(0))
+            return
         parts = classic.split_delivery(delivery, classic.BUFFER - 1) if self.paced else [delivery.classic()]
         receipt = (self.account.id, delivery.conv, delivery.seq)
         for number, part in enumerate(parts, 1):
@@ -423,15 +447,17 @@ class Connection:
             self.close(_BROKEN)
             return len(data)
         if count:
-            receipts = self._outbox.sent(count)
+            self._receive(self._outbox.sent(count))
             self._drained.set()
-            for userid, conv, seq in receipts:
-                if self.account is not None and self.account.id == userid:
-                    self.node.chat.received(self, self.account, conv, seq)
-                else:
-                    # The account has logged out since the frame was begun.
-                    self.node.receipts.move(userid, conv, seq)
         return count
+
+    def _receive(self, receipts: list[Receipt]) -> None:
+        for userid, conv, seq in receipts:
+            if self.account is not None and self.account.id == userid:
+                self.node.chat.received(self, self.account, conv, seq)
+            else:
+                # The account has logged out since the frame was begun.
+                self.node.receipts.move(userid, conv, seq)
 
     async def wait_drained(self, size: int | None = None) -> None:
         """Wait until at most `size` bytes are queued, or the connection ends. Cancelling is safe.
@@ -441,7 +467,8 @@ class Connection:
         if size is None:
             size = self._outbox.limit // _BACKLOG_SHARE
         while self._outbox.size > size and not self._ending:
-            self._drained = trio.Event()
+            if self._drained.is_set():
+                self._drained = trio.Event()
             self.flush()
             if self._outbox.size > size and not self._ending:
                 await self._drained.wait()

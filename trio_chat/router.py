@@ -362,16 +362,25 @@ class Router:
             for connection in account.connections:
                 if connection is origin:
                     answered = True
-                if connection.lag and conv in connection.lag:
-                    if connection is origin:
-                        connection.own[conv, seq] = arrival.reply
-                elif connection is origin:
-                    self.reply_in_place(connection, delivery, arrival.reply)
-                else:
-                    connection.deliver(delivery)
+                try:
+                    self._hand_to(connection, arrival)
+                except Exception:
+                    # All others still get it; this one after its next login.
+                    log.exception("delivery failed", user=account.id, conv=conv, seq=seq)
+                    connection.close("delivery failed")
         if not answered and origin is not None:
             # It has ended meanwhile.
             origin.message_answered(arrival.reply)
+
+    def _hand_to(self, connection: Connection, arrival: _Arrival) -> None:
+        delivery = arrival.delivery
+        if connection.lag and delivery.conv in connection.lag:
+            if connection is arrival.origin:
+                connection.own[delivery.conv, delivery.seq] = arrival.reply
+        elif connection is arrival.origin:
+            self.reply_in_place(connection, delivery, arrival.reply)
+        else:
+            connection.deliver(delivery)
 
     def reply_in_place(self, connection: Connection, delivery: Delivery, reply: bytes | None) -> None:
         """On the connection that sent a message its reply takes the message's place; a classic one gets nothing.

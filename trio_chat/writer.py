@@ -98,17 +98,18 @@ class Writer:
             router = self._router
             router.committing = {(item.draft.conv, item.draft.sender) for item in batch}
             router.committed = trio.Event()
-            failure: RequestError | None = None
+            failures: list[RequestError] = []
             stored: list[Stored] = []
             try:
                 stored = await self._store([item.draft for item in batch])
             except Unavailable as error:
                 # Whoever came meanwhile would wait as long again for the same answer: everybody gets it now.
-                failure = error
+                failures = [error] * len(batch)
+                failures += [Unavailable() for _ in range(len(self._queue) - len(batch))]
                 batch = list(self._queue)
             except Exception:
                 log.exception("batch failed", messages=len(batch))
-                failure = Internal()
+                failures = [Internal()] * len(batch)
             finally:
                 router.committing = set()
                 router.committed.set()
@@ -117,8 +118,8 @@ class Writer:
             if not self.full:
                 self._room.set()
                 self._room = trio.Event()
-            if failure is not None:
-                for item in batch:
+            if failures:
+                for item, failure in zip(batch, failures, strict=True):
                     item.origin.message_failed(item.ref, failure)
             else:
                 self._report(batch, stored)
@@ -136,28 +137,42 @@ class Writer:
         return batch
 
     def _report(self, batch: list[Submission], stored: list[Stored]) -> None:
-        router = self._router
+        """Answer, deliver and publish what was stored. What goes wrong with one message is no other's harm."""
         deliveries = []
         for item, where in zip(batch, stored, strict=True):
-            draft, origin = item.draft, item.origin
-            reply = origin.message_stored(item.ref, where)
-            if where.duplicate:
-                origin.message_answered(reply)
-                continue
-            delivery = Delivery(
-                where.conv,
-                where.seq,
-                where.ts,
-                draft.sender,
-                draft.name,
-                draft.target,
-                draft.msg,
-                draft.time,
-                draft.key,
-            )
-            deliveries.append(delivery)
-            router.arrive(delivery, origin, reply)
-        router.publish(deliveries)
+            try:
+                delivery = self._report_one(item, where)
+                if delivery is not None:
+                    deliveries.append(delivery)
+            except Exception:
+                log.exception("message not reported", conv=where.conv, seq=where.seq)
+                item.origin.close("report failed")
+        try:
+            self._router.publish(deliveries)
+        except Exception:
+            # The other nodes find these in the log.
+            log.exception("messages not published", messages=len(deliveries))
+
+    def _report_one(self, item: Submission, where: Stored) -> Delivery | None:
+        """Returns the new message, or None where its key was stored before."""
+        draft, origin = item.draft, item.origin
+        reply = origin.message_stored(item.ref, where)
+        if where.duplicate:
+            origin.message_answered(reply)
+            return None
+        delivery = Delivery(
+            where.conv,
+            where.seq,
+            where.ts,
+            draft.sender,
+            draft.name,
+            draft.target,
+            draft.msg,
+            draft.time,
+            draft.key,
+        )
+        self._router.arrive(delivery, origin, reply)
+        return delivery
 
     async def _store(self, drafts: list[Draft]) -> list[Stored]:
         deadline = trio.current_time() + self._patience + _LOOK

@@ -129,9 +129,13 @@ def _acknowledge_classic(
         ready.append(message)
     assert connection.account is not None
     account = connection.account
-    frame, count = classic.fit_login_ack(account.id, account.name, friends, groups, ready, limit)
-    last: dict[str, int] = {message.conv: message.seq for message in ready[:count]}
+    # One's own messages do not come back; they are received where everything before them is.
+    shown = [place for place, message in enumerate(ready) if not message.is_own(account.id)]
+    offline = [ready[place] for place in shown]
+    frame, count = classic.fit_login_ack(account.id, account.name, friends, groups, offline, limit)
+    end = shown[count] if count < len(shown) else len(ready)
+    last: dict[str, int] = {message.conv: message.seq for message in ready[:end]}
     connection.lag.update(last)
     receipts: tuple[Receipt, ...] = tuple((account.id, conv, seq) for conv, seq in last.items())
     connection.send(frame, receipts)
-    connection.prefetched.extend(ready[count:])
+    connection.prefetched.extend(ready[end:])

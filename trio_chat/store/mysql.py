@@ -123,7 +123,7 @@ class MySQL:
         except _CommitLost as lost:
             cause, value = lost.__cause__, lost.value
         await trio.lowlevel.checkpoint_if_cancelled()  # if the caller is cancelled as well, that is what it has to hear
-        raise OutcomeUnknown("the database did not confirm; try again with the same key", value) from cause
+        raise OutcomeUnknown(value=value) from cause
 
     async def read(self, query: Callable[[], Steps[T]]) -> T:
         """Run statements that only read, each on its own. Raises `Unavailable`, `ServerError`. Cancelling is safe."""

@@ -44,6 +44,10 @@ class Delivery:
             fields["key"] = self.key
         return fields
 
+    def is_own(self, userid: int) -> bool:
+        """Whether it is the user's own message to others: his classic clients do not get it back."""
+        return self.sender == userid and (self.is_group or self.to != userid)
+
     def classic_fields(self) -> dict[str, Any]:
         """The fields that every client of the family knows."""
         group = self.is_group
