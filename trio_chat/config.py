@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 from urllib.parse import quote
 
 import attrs
@@ -19,30 +19,12 @@ import cattrs
 import platformdirs
 from attrs.validators import ge, gt, le, lt
 
+from trio_chat.address import Address
 from trio_chat.errors import StartupError
 
 __all__ = ["Address", "Limits", "Settings", "default_database", "load", "setting_names"]
 
 ENVIRONMENT_PREFIX = "TRIO_CHAT_"
-
-
-class Address(NamedTuple):
-    """A host and a port to listen on or to connect to; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `HOST:PORT` (an IPv6 host in brackets). Raises `ValueError`."""
-        host, colon, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("an address is HOST:PORT")
-        return cls(host, int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def default_database(environment: Mapping[str, str] = os.environ) -> str:

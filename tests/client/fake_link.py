@@ -7,7 +7,7 @@ import anyio.lowlevel
 from anyio.abc import ByteStream
 
 from tests.client.fake import FakeServer, Session
-from trio_chat.client.address import Address
+from trio_chat.client.options import Endpoint
 
 
 class FakeStream(ByteStream):
@@ -52,7 +52,7 @@ class FakeDial:
         self.server = server
         self.down = False
 
-    async def __call__(self, _: Address) -> ByteStream:
+    async def __call__(self, _: Endpoint) -> ByteStream:
         await anyio.lowlevel.checkpoint()
         if self.down:
             raise ConnectionRefusedError

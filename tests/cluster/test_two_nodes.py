@@ -12,8 +12,8 @@ import trio
 import trio_chat
 from tests.wire import Wire, connect, log_in, register
 from trio_chat import Address, Server, Settings
-from trio_chat.client.player import play
-from trio_chat.client.scenario import load
+from trio_chat.client.script import play
+from trio_chat.client.script_file import load
 from trio_chat.errors import StartupError
 from trio_chat.store.presence import NodeRecord, PresenceTable
 from trio_chat.verify.programs.redis import Redis

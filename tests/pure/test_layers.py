@@ -37,7 +37,7 @@ class Layer:
 
 WIRE = ("wire.*", "errors")
 STATEMENTS = ("store.contract", "store.steps", "store.log", "store.accounts", "store.groups", "store.presence")
-PURE = (*WIRE, *STATEMENTS, "session", "outbox", "transport.contract", "transport.proxy")
+PURE = (*WIRE, *STATEMENTS, "address", "backoff", "session", "outbox", "transport.contract", "transport.proxy")
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
 )
@@ -48,7 +48,7 @@ LAYERS = (
     Layer("packages", ("wire", "store", "bus", "services", "transport", "verify", "verify.programs")),
     Layer("pure", PURE, ours=PURE, libraries=("attrs", "cattrs", "msgspec")),
     Layer("checker", CHECKER, ours=CHECKER, libraries=("attrs", "msgspec")),
-    Layer("settings", ("config",), ours=("errors",), libraries=("attrs", "cattrs", "platformdirs")),
+    Layer("settings", ("config",), ours=("address", "errors"), libraries=("attrs", "cattrs", "platformdirs")),
     Layer("logging", ("logs",), libraries=("structlog",)),
     Layer("background tasks", ("background",), ours=("errors",), libraries=("structlog",)),
     Layer("bus contract", ("bus.contract",), libraries=("trio",)),
@@ -56,7 +56,7 @@ LAYERS = (
     Layer(
         "Redis",
         ("bus.redis", "bus.redis_*"),
-        ours=("bus.contract", "bus.redis_*", "errors"),
+        ours=("backoff", "bus.contract", "bus.redis_*", "errors"),
         libraries=("attrs", "hiredis", "redis", "structlog", "trio"),
     ),
     Layer(

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NoReturn
 
+from trio_chat.backoff import Backoff
 from trio_chat.bus.contract import Event
-from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat
+from trio_chat.bus.redis_health import Broken, Heartbeat
 from trio_chat.bus.redis_mailbox import Mailbox
 from trio_chat.bus.redis_settings import RedisLimits
 from trio_chat.bus.redis_wire import INCOMPLETE, PING, Answers, Scope, Topics, command

@@ -1,10 +1,9 @@
-"""When a connection to Redis is dead, how long to wait before the next, and what to tell people about it."""
+"""When a connection to Redis is dead, and what to tell people about it."""
 
 from __future__ import annotations
 
 import math
 import os
-import random
 import socket
 import ssl
 
@@ -12,7 +11,7 @@ import trio
 
 from trio_chat.bus.redis_settings import RedisLimits
 
-__all__ = ["Backoff", "Broken", "Heartbeat", "describe"]
+__all__ = ["Broken", "Heartbeat", "describe"]
 
 
 class Broken(Exception):
@@ -40,24 +39,6 @@ class Heartbeat:
         if self._silent > self._patience:
             raise Broken("no answer to PING in time")
         return self._silent == 1
-
-
-class Backoff:
-    """The pauses between attempts to connect: they double, and chance keeps a cluster from knocking in step."""
-
-    def __init__(self, limits: RedisLimits) -> None:
-        self._limits = limits
-        self._next = limits.retry_min_seconds
-
-    def reset(self) -> None:
-        """A connection has worked."""
-        self._next = self._limits.retry_min_seconds
-
-    def pause(self) -> float:
-        """How long to wait now, in seconds."""
-        pause = self._next
-        self._next = min(2 * pause, self._limits.retry_max_seconds)
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
 
 
 def describe(error: BaseException) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 import hiredis
 import trio
 
+from trio_chat.backoff import Backoff
 from trio_chat.bus.contract import Event
-from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat, describe
+from trio_chat.bus.redis_health import Broken, Heartbeat, describe
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
 from trio_chat.bus.redis_wire import INCOMPLETE, PING, Answers, Scope, command
 
@@ -78,7 +79,7 @@ class Publisher:
 
     async def run(self, attempted: trio.Event) -> None:
         """Connect and write until cancelled; sets `attempted` when the first attempt to connect has ended."""
-        backoff = Backoff(self._limits)
+        backoff = Backoff(self._limits.retry_min_seconds, self._limits.retry_max_seconds)
         while True:
             problem = ""
             try:

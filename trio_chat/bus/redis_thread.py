@@ -19,8 +19,9 @@ import redis.exceptions
 import structlog
 import trio
 
+from trio_chat.backoff import Backoff
 from trio_chat.bus.redis_conversation import Conversation
-from trio_chat.bus.redis_health import Backoff, Broken, describe
+from trio_chat.bus.redis_health import Broken, describe
 from trio_chat.bus.redis_mailbox import Mailbox, Stopped
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
 from trio_chat.bus.redis_wire import Scope, Topics
@@ -41,7 +42,7 @@ class SubscriberThread:
         self._topics = Topics(scope)
 
     def main(self) -> None:
-        backoff = Backoff(self._limits)
+        backoff = Backoff(self._limits.retry_min_seconds, self._limits.retry_max_seconds)
         # Nobody can have relied on what happened before the first attempt ended; later events may have been missed.
         gap = False
         with contextlib.suppress(Stopped):

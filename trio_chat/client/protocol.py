@@ -18,14 +18,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from trio_chat.client.account import Account
-from trio_chat.client.backoff import PUT_OFF, Backoff
-from trio_chat.client.catchup import CatchUp
-from trio_chat.client.errors import ChatClosed, ConnectionLost, ProtocolViolation, refusal
-from trio_chat.client.events import Connected, Disconnected, EventQueue, PresenceChanged, ReadBy, SignedOut
-from trio_chat.client.inbox import Inbox
+from trio_chat.backoff import Backoff
+from trio_chat.client.errors import PUT_OFF, ChatClosed, ConnectionLost, ProtocolViolation, refusal, wait_after
+from trio_chat.client.inbox import CatchUp, Inbox
 from trio_chat.client.incoming import (
-    Delivered,
     FriendAdded,
     Greeting,
     GroupJoined,
@@ -34,13 +30,13 @@ from trio_chat.client.incoming import (
     SignedIn,
     Stored,
     convert,
+    message_of,
     parse,
 )
-from trio_chat.client.liveness import Liveness
-from trio_chat.client.model import Message
+from trio_chat.client.model import Connected, Disconnected, EventQueue, Message, PresenceChanged, ReadBy, SignedOut
 from trio_chat.client.options import Options
 from trio_chat.client.outgoing import Outgoing, OwnKeys, Request
-from trio_chat.client.state import ALLOWED, TRANSITIONS, Cause, State
+from trio_chat.client.session import ALLOWED, TRANSITIONS, Account, Cause, Liveness, State
 from trio_chat.errors import (
     AlreadyLoggedIn,
     ChatError,
@@ -50,6 +46,7 @@ from trio_chat.errors import (
     TooLarge,
 )
 from trio_chat.wire.conversation import direct_conv, group_conv
+from trio_chat.wire.delivery import DeliveredFrame
 from trio_chat.wire.frames import FrameSplitter
 from trio_chat.wire.messages import Kind, encode
 
@@ -268,7 +265,7 @@ class Protocol:
         match fields["msgid"]:
             case Kind.DIRECT | Kind.GROUP:
                 if user is not None:
-                    self.inbox.offer(convert(fields, Delivered).message(user.id))
+                    self.inbox.offer(message_of(convert(fields, DeliveredFrame), user.id))
             case Kind.PING:
                 self._put({"msgid": int(Kind.PONG), "data": fields.get("data")})
             case Kind.PRESENCE:
@@ -335,7 +332,7 @@ class Protocol:
         if not ours:
             return
         if isinstance(error, PUT_OFF):
-            self._login_at = now + self._retry.after(error)
+            self._login_at = now + wait_after(error, self._retry)
         elif not self.account.refused(error):
             self._shut_out(lambda: refusal(fields, Kind.LOGIN) or NotLoggedIn())
 
@@ -376,7 +373,7 @@ class Protocol:
     ) -> None:
         if isinstance(error, PUT_OFF):
             self._outgoing.put_off(request)
-            self._sends_at = max(self._sends_at, now + self._retry.after(error))
+            self._sends_at = max(self._sends_at, now + wait_after(error, self._retry))
             return
         if error is None:
             stored = convert(fields, Stored)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.lowlevel
@@ -26,9 +27,9 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from trio_chat.client.address import DEFAULT_SERVER, parse_address
 from trio_chat.client.chat import connect
 from trio_chat.client.errors import NotReachable
+from trio_chat.client.options import DEFAULT_SERVER, Endpoint
 from trio_chat.client.terminal_commands import BadCommand, Console, Quit, harmless
 from trio_chat.errors import ChatError
 
@@ -50,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the client; returns 0, 1 where a piped command failed or no server was there, 2 for an address that is none."""
     try:
-        parse_address(args.server)
+        Endpoint.parse(args.server)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a text may have more than this terminal's character set
+    # A text may have more than this terminal's character set.
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     status = 1
     try:
         status = asyncio.run(_typed(args.server) if sys.stdin.isatty() else _piped(args.server))

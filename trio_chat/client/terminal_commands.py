@@ -15,8 +15,7 @@ from contextlib import suppress
 import attrs
 
 from trio_chat.client.chat import Chat
-from trio_chat.client.events import Connected, Disconnected, Event, PresenceChanged, ReadBy, SignedOut
-from trio_chat.client.model import Message
+from trio_chat.client.model import Connected, Disconnected, Event, Message, PresenceChanged, ReadBy, SignedOut
 from trio_chat.errors import BadCredentials, ChatError
 
 __all__ = ["COMMANDS", "BadCommand", "Console", "Quit", "harmless"]

@@ -9,7 +9,7 @@ import msgspec
 
 from trio_chat.wire.messages import Kind, encode
 
-__all__ = ["Delivery", "decode_delivery"]
+__all__ = ["DeliveredFrame", "Delivery", "decode_delivery"]
 
 
 @attrs.define(eq=False)
@@ -74,7 +74,9 @@ class Delivery:
 
 
 @attrs.define
-class _Frame:
+class DeliveredFrame:
+    """A modern DIRECT or GROUP frame, or an entry of HISTORY, as it is read."""
+
     msgid: int
     conv: str
     seq: int
@@ -88,7 +90,7 @@ class _Frame:
     key: str | None = None
 
 
-_FRAME = msgspec.json.Decoder(_Frame)
+_FRAME = msgspec.json.Decoder(DeliveredFrame)
 
 
 def decode_delivery(frame: bytes) -> Delivery:

@@ -8,7 +8,7 @@
     ]
 
 Each step has exactly one of the keys that name a class below (`connect`, `send`, `expect` …), which says what it does
-and who does it, and that class's other fields. What can stand in a frame is told in `trio_chat.client.matching`.
+and who does it, and that class's other fields. What can stand in a frame is told in `trio_chat.client.script_matching`.
 A key that nobody knows is an error, and so is a value of the wrong type.
 """
 

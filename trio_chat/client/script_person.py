@@ -11,9 +11,9 @@ import anyio
 import msgspec
 from anyio.abc import ByteStream, SocketAttribute
 
-from trio_chat.client.address import Address
 from trio_chat.client.connection import Signal, tcp_dial
-from trio_chat.client.scenario import Connect
+from trio_chat.client.options import Endpoint
+from trio_chat.client.script_file import Connect
 from trio_chat.errors import ChatError
 from trio_chat.wire.frames import FrameSplitter
 from trio_chat.wire.messages import Kind, encode
@@ -52,7 +52,7 @@ class Person:
         self._failure: str | None = None
 
     @classmethod
-    async def connect(cls, step: Connect, address: Address) -> Person:
+    async def connect(cls, step: Connect, address: Endpoint) -> Person:
         """Raises `OSError`."""
         return cls(step, await tcp_dial()(address))
 
