@@ -38,12 +38,15 @@ async def test_who_waits_is_refused_with_the_one_whom_the_database_failed() -> N
     failing = trio.Event()
     refused: list[int] = []
 
+    async def ask_the_database(number: int) -> None:
+        assert number == 0
+        await failing.wait()
+        raise Unavailable
+
     async def log_in(number: int) -> None:
         try:
             async with admission.turn():
-                assert number == 0
-                await failing.wait()
-                raise Unavailable
+                await ask_the_database(number)
         except Unavailable:
             refused.append(number)
 
