@@ -26,6 +26,7 @@ import trio
 from trio_chat.errors import StartupError, Unavailable
 from trio_chat.store.contract import Dialect, Last, OutcomeUnknown, Result, Steps, UniqueViolation, Value
 from trio_chat.store.mysql_driver import Connection, ConnectionLost, StatementFailed
+from trio_chat.store.mysql_durability import warn_of_weak_durability
 from trio_chat.store.mysql_handshake import ConnectFailed
 from trio_chat.store.mysql_options import MySQLOptions, parse_url
 from trio_chat.store.mysql_pool import QUIT_LIMIT, Pool, PoolStatistics
@@ -86,7 +87,7 @@ class MySQL:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[MySQL]:
-        """Connect once, to learn the server's version, and close the connections at the end.
+        """Connect once, to learn the server's version and how durable it is, and close the connections at the end.
 
         Raises `StartupError` that says what to do where it cannot be reached or used. Cancelling is safe.
         """
@@ -162,6 +163,8 @@ class MySQL:
         connection = await self._connect()
         try:
             self._dialect = _dialect(connection.version)
+            with trio.move_on_after(self.options.timeout), contextlib.suppress(ConnectionLost):
+                await warn_of_weak_durability(connection)
         finally:
             with trio.move_on_after(QUIT_LIMIT, shield=True):
                 await connection.quit()
