@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trio_chat.bus.redis import RedisBus
-from trio_chat.bus.redis_health import Broken, Heartbeat
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
+from trio_chat.bus.redis_wire import Broken, Heartbeat
 from trio_chat.errors import StartupError
 
 
