@@ -62,8 +62,7 @@ async def test_a_batch_gets_dense_seqs_in_its_order(store: Store) -> None:
     assert more.seq == 4
     assert await whole(store, direct_conv(a, b)) == [(1, "1"), (2, "2"), (3, "3"), (4, "4")]
     assert more.ts >= stored[0].ts > 1_600_000_000_000
-    found = await store.log.find(direct_conv(a, b), 2)
-    assert found is not None
+    (found,) = await store.log.after(direct_conv(a, b), 1, 1)
     assert (found.sender, found.to, found.time, found.ts, found.key) == (b, a, "now", stored[2].ts, None)
 
 
@@ -202,8 +201,7 @@ async def test_was_stored_tells_what_became_of_a_commit(store: Store) -> None:
 async def test_any_text_comes_back_as_it_was(store: Store, text: str) -> None:
     a, b = await store.people(2)
     (stored,) = await store.log.append([direct(a, b, text, text[:64], time=text[:64])])
-    found = await store.log.find(stored.conv, 1)
-    assert found is not None
+    (found,) = await store.log.after(stored.conv, 0, 1)
     assert (found.msg, found.key, found.time) == (text, text[:64], text[:64])
     (row,) = await offline(store, b)
     assert (row["msg"], row["time"]) == (text, text[:64])
@@ -259,7 +257,7 @@ async def test_history_in_both_directions(store: Store) -> None:
     assert await before(3, 5) == [1, 2]
     assert await before(1, 5) == []
     assert await store.log.after("d:1:999999", 0, 5) == []
-    assert await store.log.find(conv, 11) is None
+    assert await store.log.after(conv, 10, 5) == []
 
 
 async def test_undelivered_is_in_the_order_of_storing(store: Store) -> None:

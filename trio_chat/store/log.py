@@ -153,11 +153,6 @@ class MessageLog:
         return True
 
     @query
-    def find(self, conv: str, seq: int) -> Steps[Delivery | None]:
-        result = yield f"SELECT {_COLUMNS} {_FROM} WHERE m.conv = ? AND m.seq = ?", (conv, seq)
-        return _delivery(result.rows[0]) if result.rows else None
-
-    @query
     def after(self, conv: str, seq: int, limit: int) -> Steps[list[Delivery]]:
         """At most `limit` messages with a greater seq, rising."""
         result = yield (

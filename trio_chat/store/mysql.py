@@ -153,12 +153,6 @@ class MySQL:
             with trio.move_on_after(QUIT_LIMIT, shield=True):
                 await connection.quit()
 
-    async def execute_script(self, statements: Sequence[str]) -> None:
-        """Run statements one by one, each committed at once, under `migration_lock`."""
-        async with self.migration_lock() as session:
-            for statement in statements:
-                await session.execute(statement)
-
     async def _greet(self) -> None:
         connection = await self._connect()
         try:
