@@ -158,7 +158,6 @@ class Router:
         userid: int,
         name: str,
         cursors: Iterable[Cursor],
-        groupids: Iterable[int],
         friends: Iterable[StateChange],
     ) -> LocalAccount:
         """A connection has logged in: register it, and note where it lags behind what was delivered here."""
@@ -170,16 +169,16 @@ class Router:
             self.watch(account, friend)
         others = list(account.connections)
         account.connections.append(connection)
-        # Groups that the account was not known to be in here: its other connections have got nothing of them either.
-        fresh = set()
-        for groupid in groupids:
-            if groupid not in account.groups:
-                self._enter_group(account, groupid)
-                fresh.add(group_conv(groupid))
         known = set()
+        # The cursors say which groups he is in: the list of these was read before, and he may have joined one meanwhile.
         for cursor in cursors:
             known.add(cursor.conv)
-            self._listen(account, account.connections if cursor.conv in fresh else [connection], cursor)
+            groupid = parse_conv(cursor.conv).groupid
+            news = groupid is not None and groupid not in account.groups
+            if groupid is not None:
+                self._enter_group(account, groupid)
+            # Where it was not known here that he is in a group his other connections have got nothing of it either.
+            self._listen(account, account.connections if news else [connection], cursor)
         # What began, or was joined on another of his connections, while the login was reading.
         for conv, seq in account.pending.items():
             if conv not in known:

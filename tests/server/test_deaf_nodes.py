@@ -14,6 +14,8 @@ from trio_chat import Address, Server, Settings
 from trio_chat.bus.local import LocalBus
 from trio_chat.server import Foundation, open_node
 from trio_chat.services.passwords import Passwords
+from trio_chat.store.groups import GroupRecord, Groups
+from trio_chat.store.log import Cursor
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.poller import Poller
@@ -82,3 +84,27 @@ async def test_a_group_that_was_joined_elsewhere_reaches_ones_other_device_here(
         async with log_in(one, alice) as a2:
             for wire in (a, a2):
                 assert [message["seq"] for message in await wire.messages(1)] == [1]
+
+
+async def test_a_group_that_was_joined_while_a_login_read_comes_once(
+    nodes: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(one, "bob")
+    async with log_in(two, bob) as b, log_in(two, alice) as elsewhere:
+        group = (await b.ok(Kind.CREATE_GROUP, groupname="climbers"))["groupid"]
+        of_user = Groups.of_user
+
+        async def join_after_reading(self: Groups, userid: int, members: int) -> list[GroupRecord]:
+            groups = await of_user(self, userid, members)
+            await elsewhere.ok(Kind.JOIN_GROUP, groupid=group)
+            await b.ok(Kind.GROUP, groupid=group, msg="hello")
+            return groups
+
+        monkeypatch.setattr(Groups, "of_user", join_after_reading)
+        async with log_in(one, alice) as a:
+            assert [message["seq"] for message in await a.messages(1)] == [1]
+            # What the bus says of it comes late.
+            nodes[0].node.router.joined(alice, group, Cursor(f"g:{group}", 0, 0, 1))
+            assert (await a.ok(Kind.GROUP, groupid=group, msg="hello, too"))["seq"] == 2
+            await a.quiet()

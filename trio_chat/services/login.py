@@ -81,7 +81,6 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
                 identity.id,
                 identity.name,
                 cursors,
-                (group.id for group in groups),
                 (friend.as_change() for friend in friends),
             )
             connection.log_in(identity, account, token)
