@@ -161,6 +161,8 @@ class Slot:
         async with trio.open_nursery() as nursery:
             while not self._over:
                 await self._wanted.wait()
+                if self._over:
+                    break
                 self.life = Life(self._cluster, self.name)
                 self.lives += 1
                 nursery.start_soon(self.life.run)
@@ -177,6 +179,7 @@ class Slot:
     def finish(self) -> None:
         """Stop, and never start again."""
         self._over = True
+        self._wanted.set()
         if self.life is not None:
             self.life.stop()
 

@@ -63,8 +63,13 @@ class Director:
             trio.lowlevel.remove_instrument(self.steps)
 
     async def _one(self, kind: str) -> None:
-        number = self.world.fault_began(kind)
         self.counts[kind] = self.counts.get(kind, 0) + 1
+        number = self.world.fault_began(kind)
+        if kind.startswith("node-kill"):
+            # A moment: what the others promise about a dead node counts from there, whenever it comes back.
+            self.world.fault_ended(number)
+            await self._kinds[kind]()
+            return
         try:
             await self._kinds[kind]()
         finally:
@@ -97,10 +102,16 @@ class Director:
         try:
             slot.unwant()
             slot.life.crash(silently=silently)
-            if self.chance.random() < 0.7:
-                await self._hold(4)
+            await self._stay_away()
         finally:
             slot.want()
+
+    async def _stay_away(self) -> None:
+        draw = self.chance.random()
+        if draw < 0.2:
+            await trio.sleep_forever()
+        elif draw < 0.8:
+            await self._hold(4)
 
     async def _kill_at_step(self) -> None:
         """In the middle of whatever it does: before some step of some task."""
@@ -114,7 +125,7 @@ class Director:
         try:
             with trio.move_on_after(2):
                 await self.steps.after(self.chance.randrange(1, 2000), crash).wait()
-            await self._hold(2)
+            await self._stay_away()
         finally:
             slot.want()
 
@@ -255,13 +266,20 @@ class Director:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
-        """Whatever was broken is whole; all nodes are wanted."""
+        """Whatever was broken is whole; all nodes are wanted, but for one perhaps that has just died for good."""
         for life in self.cluster.lives:
             life.thaw()
             for line in list(life.lines):
                 line.mend()
-        for slot in self.cluster.slots:
+        alive, *others = self.cluster.slots
+        for slot in others:
+            if slot.life is not None and self.chance.random() < 0.3:
+                self.world.fault_ended(self.world.fault_began("node-kill"))
+                slot.life.crash(silently=False)
+                slot.unwant()
+                break
             slot.want()
+        alive.want()
 
 
 class _AtStep(trio.abc.Instrument):

@@ -101,7 +101,8 @@ class ModernDevice:
             self.session = _Session(self, line)
             await self.session.run()
             self.session = None
-            await trio.sleep(chance.expovariate(5))
+            away = chance.random() < 0.2 and world.phase is Phase.UNREST
+            await trio.sleep(chance.uniform(1, 8) if away else chance.expovariate(5))
 
     def is_party(self, conv: str) -> bool:
         parties = parse_conv(conv)
@@ -152,8 +153,8 @@ class _Session:
 
     @property
     def settled(self) -> bool:
-        """Logged in, and every request was answered."""
-        return self._logged_in and not self._waiting
+        """Logged in, and every request was answered but for the PING that is always on its way."""
+        return self._logged_in and all(waiting.kind is Kind.PING for waiting in self._waiting.values())
 
     async def run(self) -> None:
         self._world.record(Opened, self._number)
