@@ -123,6 +123,8 @@ class Engine:
             await trio.sleep(chance.expovariate(1 / moods.long))
         elif draw < 0.4:
             await trio.sleep(chance.expovariate(1 / moods.pause))
+        elif draw < 0.6:
+            await trio.lowlevel.checkpoint()
         if may_fail and moods.failing and chance.random() < moods.failing:
             raise _Lost
 
@@ -241,10 +243,11 @@ class Handle:
         raise Unavailable
 
     async def _step(self) -> None:
-        with trio.move_on_after(_GIVES_UP):
-            await self.reachable.wait()
         if not self.reachable.is_set():
-            raise _Lost
+            with trio.move_on_after(_GIVES_UP):
+                await self.reachable.wait()
+            if not self.reachable.is_set():
+                raise _Lost
         await self.engine.step()
         if self.dead:
             raise _Lost
