@@ -52,6 +52,8 @@ class Faults:
             for node in self._setup.nodes:
                 async with self._broken(node, fault.kind):
                     await self.restart(node, fault.seconds)
+        elif what == "partition":
+            await self._partition(fault)
         elif fault.kind == "nginx-reload":
             assert self._setup.nginx is not None
             async with self._broken(self._setup.nginx, fault.kind):
@@ -115,6 +117,19 @@ class Faults:
         await trio.to_thread.run_sync(program.stop)
         await trio.sleep(seconds)
         await self._start(program)
+
+    async def _partition(self, fault: FaultPlan) -> None:
+        """A node is cut off from what it stands on, or from nginx; it runs on, and nobody is told."""
+        number = int(fault.draw * len(self._setup.cables))
+        services, entrance = self._setup.cables[number]
+        cable = entrance if fault.kind == "partition-clients" else services
+        async with self._broken(self._setup.nodes[number], fault.kind):
+            try:
+                await trio.to_thread.run_sync(cable.cut)
+                await trio.sleep(fault.seconds)
+            finally:
+                with trio.CancelScope(shield=True):  # two calls of `ip`
+                    await trio.to_thread.run_sync(cable.heal)
 
     async def _break_clients(self, fault: FaultPlan) -> None:
         """A part of the clients, from one to all: their connections are reset, or nothing goes through them any more."""

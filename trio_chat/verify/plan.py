@@ -23,8 +23,8 @@ FAULTS: dict[str, tuple[float, float]] = {
     "client-reset": (0.0, 0.0),
     "client-blackhole": (2.0, 8.0),
     "nginx-reload": (0.0, 0.0),
-    "partition-database": (1.0, 9.0),
-    "partition-redis": (1.0, 6.0),
+    "partition-services": (1.0, 9.0),
+    "partition-clients": (1.0, 8.0),
 }
 
 #: Between one fault's end and the next one's begin, in seconds; and how many do not keep the next one waiting.

@@ -25,12 +25,14 @@ from typing import Self
 
 from trio_chat.verify.programs.process import ServiceError, find_program
 
-__all__ = ["Cable", "Network", "why_not"]
+__all__ = ["ADDRESSES", "Cable", "Network", "why_not"]
 
 _PREFIX = "trio-chat"
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
-#: What RFC 2544 sets aside for tests of networks: 198.18.0.0/15, in nets of four addresses.
+#: What all networks' addresses are in: what RFC 2544 sets aside for tests of networks, with the mask that MariaDB wants.
+ADDRESSES = "198.18.0.0/255.254.0.0"
+#: The same in nets of four addresses.
 _FIRST, _NETS = (198 << 24) + (18 << 16), 1 << 15
 #: A hardware address that no end has: what is sent to it is lost.
 _NOBODY = "02:00:00:00:00:00"
