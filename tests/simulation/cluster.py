@@ -159,7 +159,7 @@ class Slot:
     async def run(self) -> None:
         """Like a supervisor: keeps a node running while it is wanted, until `finish`."""
         async with trio.open_nursery() as nursery:
-            while not self._over:
+            while True:
                 await self._wanted.wait()
                 if self._over:
                     break

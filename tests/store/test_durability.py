@@ -66,7 +66,8 @@ async def test_sqlite_waits_for_the_disk_at_each_commit(tmp_path: Path) -> None:
     def steps() -> Steps[list[object]]:
         values = []
         for name in ("journal_mode", "synchronous", "fullfsync"):
-            values.append((yield f"PRAGMA {name}", ()).rows[0][0])
+            result = yield f"PRAGMA {name}", ()
+            values.append(result.rows[0][0])
         return values
 
     async with SQLite.open(tmp_path / "chat.db") as database:
