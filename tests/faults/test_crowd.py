@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ import pytest
 import trio
 
 from tests.faults.conftest import Show
-from tests.faults.population import Person, add_people, cpu_seconds, open_database, resident
-from tests.wire import Wire, register
+from tests.faults.population import Person, add_group, add_people, cpu_seconds, open_database, resident
+from tests.wire import Wire, connect, register
 from tests.wire import log_in as log_in_by_password
 from trio_chat import Address, Settings
 from trio_chat.verify.programs.node import ChatNode
@@ -89,6 +90,29 @@ async def test_what_a_connection_and_a_login_cost(tmp_path: Path, show: Show) ->
     assert crowded < 2 * alone
 
 
+async def test_a_group_of_thousands(tmp_path: Path) -> None:
+    """Its members log in with a bounded list, and each of those who are there gets each message."""
+    url = f"sqlite:///{tmp_path / 'chat.db'}"
+    count, there = 5000, 100
+    async with open_database(url) as database:
+        people = await add_people(database, count)
+        await add_group(database, 1, people)
+    with ChatNode(tmp_path, "one", Settings(database=url), "--log-level", "info") as node:
+        wires = await arrive(node.address, people[:there])
+        async with connect(node.address) as last:
+            await last.send(Kind.LOGIN, token=people[-1].token)
+            ack = await last.receive(Kind.LOGIN_ACK)
+            assert 0 < len(ack["groups"][0]["users"]) <= 1000
+            for number in range(20):
+                assert (await last.ok(Kind.GROUP, groupid=1, msg=str(number)))["seq"] == number + 1
+        for wire in wires:
+            assert [m["seq"] for m in await wire.messages(20)] == list(range(1, 21))
+        leave(wires)
+        async with connect(node.address) as away:  # one who was not there
+            await away.send(Kind.LOGIN, token=people[there].token)
+            assert [m["seq"] for m in await away.messages(20)] == list(range(1, 21))
+
+
 async def test_everybody_comes_back_at_once(tmp_path: Path, settings: Settings, show: Show) -> None:
     """A thousand connections break in one moment: all are back soon, and those who stayed notice little."""
     count = 1000
@@ -127,3 +151,50 @@ async def test_everybody_comes_back_at_once(tmp_path: Path, settings: Settings, 
     )
     assert took < 60
     assert latencies[-1] < 5
+
+
+async def test_a_client_that_never_reads(tmp_path: Path, settings: Settings, show: Show) -> None:
+    """Kernel and server keep a bounded part of what it is sent; others notice nothing; it gets everything later."""
+    count, text = 2000, "x" * 16_000  # 32 MB
+    with ChatNode(tmp_path, "one", settings, "--log-level", "info") as node:
+        alice, bob = await register(node.address, "alice"), await register(node.address, "bob")
+        carol, dave = await register(node.address, "carol"), await register(node.address, "dave")
+        took: list[float] = []
+        async with (
+            log_in_by_password(node.address, alice) as a,
+            log_in_by_password(node.address, carol) as c,
+            log_in_by_password(node.address, dave) as d,
+        ):
+            async with log_in_by_password(node.address, bob):
+                before = resident(node.pid)
+                async with trio.open_nursery() as nursery:
+
+                    async def chat() -> None:
+                        while True:
+                            began = time.monotonic()
+                            await c.ok(Kind.DIRECT, toid=dave, msg="hi")
+                            await d.messages(1)
+                            took.append(time.monotonic() - began)
+                            await trio.sleep(0.01)
+
+                    nursery.start_soon(chat)
+                    frame = json.dumps({"msgid": int(Kind.DIRECT), "toid": bob, "msg": text}).encode() + b"\n"
+                    for _ in range(0, count, 20):
+                        await a.send_bytes(20 * frame)
+                        for _ in range(20):
+                            assert (await a.receive(Kind.REPLY, within=20))["errno"] == 0
+                    nursery.cancel_scope.cancel()
+                closed = await trio.to_thread.run_sync(node.wait_logged, "closing a connection")
+                assert closed["reason"] == "does not read"
+            async with log_in_by_password(node.address, bob) as b:
+                for seq in range(1, count + 1):
+                    (message,) = await b.messages(1, within=20)
+                    assert (message["seq"], len(message["msg"])) == (seq, len(text))
+                await b.quiet()
+        grown = resident(node.pid, "VmHWM") - before
+    show(
+        f"a client that never read 32 MB: {grown / 2**20:.1f} MiB more memory; for others a message took"
+        f" {statistics.median(took) * 1000:.0f} ms (median), {max(took) * 1000:.0f} ms (longest)"
+    )
+    assert grown < 28 * 2**20
+    assert statistics.median(took) < 1

@@ -190,7 +190,8 @@ async def test_killed_between_commit_and_reply(
                         (3, "third"),
                     ]
             finally:
-                await trio.to_thread.run_sync(one.stop)
+                with trio.fail_after(30, shield=True):
+                    await trio.to_thread.run_sync(one.stop)
 
 
 def relay_url(settings: Settings, mariadb: MariaDB, address: Address) -> str:
