@@ -162,7 +162,7 @@ class Slot:
             while True:
                 await self._wanted.wait()
                 if self._over:
-                    break
+                    return
                 self.life = Life(self._cluster, self.name)
                 self.lives += 1
                 nursery.start_soon(self.life.run)
