@@ -13,21 +13,29 @@ import random
 from collections.abc import Iterable
 
 import attrs
+import structlog
 import trio
 
 from trio_chat.bus.contract import Event, Receiver
 
 __all__ = ["Exchange", "SimulatedBus", "Weather"]
 
+log = structlog.get_logger(__name__)
+
 
 @attrs.define
 class Weather:
-    """How the bus behaves at present: `delay` is a mean in seconds, the others are probabilities for each event."""
+    """How the bus behaves at present.
+
+    `delay` is a mean in seconds, `loss`, `doubling` and `reordering` are probabilities for each event; `room` is how many
+    events may be on their way to a node: those beyond it are dropped, and it is told.
+    """
 
     delay: float = 0.002
     loss: float = 0.0
     doubling: float = 0.0
     reordering: float = 0.0
+    room: int = 10_000
 
 
 class Exchange:
@@ -138,6 +146,9 @@ class SimulatedBus:
         """Called by the exchange."""
         if not self._connected:
             return
+        if len(self._inbox) >= self._exchange.weather.room:
+            self.gap()
+            return
         due = trio.current_time() + delay
         if overtaking:
             due += 5 * self._delay()
@@ -151,6 +162,8 @@ class SimulatedBus:
         return exchange.chance.expovariate(1 / exchange.weather.delay)
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        if self._running:
+            raise trio.BusyResourceError("this bus is running already")
         self._running = True
         self._exchange.buses.append(self)
         try:
@@ -166,11 +179,17 @@ class SimulatedBus:
                     _, _, event = heapq.heappop(self._inbox)
                     if self._channels.get(event[0], float("inf")) <= now:
                         batch.append(event)
-                if batch:
-                    receiver.receive(batch)
+                try:
+                    if batch:
+                        receiver.receive(batch)
+                except Exception:
+                    # The contract forbids it. (In a simulation whatever is logged as an error is a violation.)
+                    log.exception("bus_receiver_failed")
+                    self._gap = True
                 if self._gap and self._connected:
                     self._gap = False
                     receiver.missed()
         finally:
             self._running = False
+            self._inbox.clear()
             self._exchange.buses.remove(self)

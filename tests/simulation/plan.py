@@ -106,6 +106,7 @@ def _weather(chance: random.Random) -> Weather:
         loss=chance.choice([0.0, 0.0, 0.02, 0.3]),
         doubling=chance.choice([0.0, 0.1]),
         reordering=chance.choice([0.0, 0.2]),
+        room=chance.choice([5, 10_000, 10_000]),
     )
 
 
