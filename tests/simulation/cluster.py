@@ -159,15 +159,14 @@ class Slot:
     async def run(self) -> None:
         """Like a supervisor: keeps a node running while it is wanted, until `finish`."""
         async with trio.open_nursery() as nursery:
-            while True:
-                await self._wanted.wait()
-                if self._over:
-                    return
+            await self._wanted.wait()
+            while not self._over:
                 self.life = Life(self._cluster, self.name)
                 self.lives += 1
                 nursery.start_soon(self.life.run)
                 await self.life.over.wait()
                 self.life = None
+                await self._wanted.wait()
 
     def want(self) -> None:
         self._wanted.set()
