@@ -80,6 +80,8 @@ async def play(scenario: Scenario, addresses: Sequence[str | Endpoint], *, uniqu
         except (ChatError, OSError) as error:
             failure = error  # raised below, outside of the task group, so that it comes as it is
         finally:
+            with anyio.move_on_after(1, shield=True):  # it does not wait for anybody
+                await playing.hang_up()
             tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -104,6 +106,11 @@ class _Playing:
                 raise ScenarioError(f"{self._where}: {error}") from None
             except WireError as error:
                 raise Difference(self._where, [str(error)]) from None
+
+    async def hang_up(self) -> None:
+        """Close the connections that no step has closed."""
+        for person in self._people.values():
+            await person.close()
 
     async def _step(self, step: Step, tasks: TaskGroup) -> None:
         match step:
