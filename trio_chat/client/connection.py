@@ -33,15 +33,20 @@ def tcp_dial(ssl_context: SSLContext | None = None) -> Dial:
 
     async def dial(endpoint: Endpoint) -> ByteStream:
         host, port = endpoint.address
-        if not endpoint.tls:
-            return await anyio.connect_tcp(host, port)
-        return await anyio.connect_tcp(
-            host,
-            port,
-            ssl_context=ssl_context or create_default_context(),
-            # Every frame is complete in itself, so a connection that just ends hides nothing.
-            tls_standard_compatible=False,
-        )
+        try:
+            if not endpoint.tls:
+                return await anyio.connect_tcp(host, port)
+            return await anyio.connect_tcp(
+                host,
+                port,
+                ssl_context=ssl_context or create_default_context(),
+                # Every frame is complete in itself, so a connection that just ends hides nothing.
+                tls_standard_compatible=False,
+            )
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            raise ConnectionError("it was closed within the TLS handshake") from error
+        except UnicodeError:
+            raise OSError(f"{host!r} is not the name of a host") from None
 
     return dial
 
