@@ -16,6 +16,7 @@ from trio_chat.client.script import play
 from trio_chat.client.script_file import load
 from trio_chat.errors import StartupError
 from trio_chat.store.presence import NodeRecord, PresenceTable
+from trio_chat.verify.programs.mariadb import MariaDB
 from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.messages import Kind
 
@@ -251,6 +252,23 @@ async def test_a_key_at_once_through_both_nodes(nodes: Nodes) -> None:
         got = await b.messages(50)
         assert [m["seq"] for m in got] == list(range(1, 51))
         assert {(m["key"], m["seq"]) for m in got} == set(answers)
+        await b.quiet()
+
+
+async def test_a_key_is_remembered_for_ever(nodes: Nodes, mariadb: MariaDB, settings: Settings) -> None:
+    """Sent again years later, when both have long forgotten everything, through the other node: the first one's answer."""
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(two, "bob")
+    async with log_in(one, alice) as a:
+        assert (await a.ok(Kind.DIRECT, toid=bob, msg="once", key="k"))["seq"] == 1
+        for number in range(10):
+            await a.ok(Kind.DIRECT, toid=bob, msg=str(number))
+    long_ago = 1_000_000_000_000
+    mariadb.sql(f"UPDATE Message SET ts = {long_ago} WHERE seq = 1", settings.database.rpartition("/")[2])
+    async with log_in(two, alice) as a, log_in(one, bob) as b:
+        again = await a.ok(Kind.DIRECT, toid=bob, msg="once", key="k")
+        assert (again["seq"], again["ts"]) == (1, long_ago)
+        assert len(await b.messages(11)) == 11
         await b.quiet()
 
 
