@@ -92,6 +92,7 @@ class Message:
 
     @property
     def is_group(self) -> bool:
+        """Whether it was said in a group."""
         return self.conv.startswith("g:")
 
     @property
@@ -107,7 +108,10 @@ class Message:
 
 @attrs.frozen
 class Sent:
-    """Where an acknowledged message stands: it is durable, and every member will see it there."""
+    """Where an acknowledged message stands: it is durable, and every member will see it there.
+
+    `conv`, `seq` and `ts` are those of `Message`.
+    """
 
     conv: str
     seq: int
@@ -116,7 +120,7 @@ class Sent:
 
 @attrs.frozen
 class Conversation:
-    """How far a conversation has come: its last message, and what this account has received and read."""
+    """How far a conversation has come: the `seq` of its last message, and up to which this account has received and read."""
 
     conv: str
     last_seq: int
