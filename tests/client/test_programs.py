@@ -88,8 +88,8 @@ def test_an_address_that_is_none() -> None:
     assert done.stderr == "'nonsense' is not an address; an address looks like 127.0.0.1:6000\n"
 
 
-def test_an_interrupt_ends_a_client_whose_input_goes_on(live: Live) -> None:
-    command = [sys.executable, "-m", "trio_chat", "client", live.address]
+def test_an_interrupt_ends_a_client_whose_input_goes_on(standing: Live) -> None:
+    command = [sys.executable, "-m", "trio_chat", "client", standing.address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         assert "connected" in client.stdout.readline()
@@ -97,8 +97,8 @@ def test_an_interrupt_ends_a_client_whose_input_goes_on(live: Live) -> None:
         assert client.wait(20) == 130
 
 
-def test_help_needs_no_login(live: Live) -> None:
-    done = trio_chat("client", live.address, text="help\nquit\n")
+def test_help_needs_no_login(standing: Live) -> None:
+    done = trio_chat("client", standing.address, text="help\nquit\n")
     for command in ("chat:ID:TEXT", "addfriend:ID", "creategroup:NAME", "addgroup:ID", "groupchat:ID:TEXT", "loginout"):
         assert command in done.stdout
     assert done.returncode == 0
@@ -111,15 +111,15 @@ def test_no_server() -> None:
 
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda path: path.stem)
-def test_scenario(live: Live, file: Path) -> None:
-    done = trio_chat("script", str(file), "--server", live.address)
+def test_scenario(standing: Live, file: Path) -> None:
+    done = trio_chat("script", str(file), "--server", standing.address)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
-def test_a_difference_is_reported(live: Live, tmp_path: Path) -> None:
+def test_a_difference_is_reported(standing: Live, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(SCENARIOS[0].read_text().replace('"errno" = 0', '"errno" = 5').replace("errno = 0", "errno = 5"))
-    done = trio_chat("script", str(wrong), "--server", live.address)
+    done = trio_chat("script", str(wrong), "--server", standing.address)
     assert done.returncode == 1
     assert "step" in done.stdout
     assert "expected" in done.stdout
@@ -129,11 +129,11 @@ def test_sigterm_is_a_clean_exit(live: Live) -> None:
     assert live.stop() == 0
 
 
-def test_serve_twice_on_one_port_is_one_clear_line(live: Live, tmp_path: Path) -> None:
-    done = trio_chat("serve", "--tcp", live.address, "--database", f"sqlite:///{tmp_path / 'other.db'}")
+def test_serve_twice_on_one_port_is_one_clear_line(standing: Live, tmp_path: Path) -> None:
+    done = trio_chat("serve", "--tcp", standing.address, "--database", f"sqlite:///{tmp_path / 'other.db'}")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"trio-chat: cannot listen on {live.address}")
+    assert line.startswith(f"trio-chat: cannot listen on {standing.address}")
 
 
 def test_an_interrupt_ends_the_server_too(live: Live) -> None:

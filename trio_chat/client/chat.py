@@ -11,17 +11,16 @@ Works in programs on asyncio and on Trio. All methods are to be called in the ev
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from ssl import SSLContext
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import anyio
 import anyio.lowlevel
 
-from trio_chat.client.connection import Dial, Link, tcp_dial
+from trio_chat.client.connection import Dial, Link, only_error, tcp_dial
 from trio_chat.client.errors import ConnectionLost
 from trio_chat.client.incoming import (
     ConversationList,
@@ -33,18 +32,19 @@ from trio_chat.client.incoming import (
     Stored,
     convert,
 )
-from trio_chat.client.model import Conversation, Event, Friend, Group, Member, Message, Page, Sent, User
+from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent, User
 from trio_chat.client.options import DEFAULT_SERVER, Endpoint, Options
 from trio_chat.client.outgoing import Request
 from trio_chat.client.protocol import Protocol
 from trio_chat.client.session import State
+from trio_chat.client.streams import Events, Messages
 from trio_chat.errors import NotLoggedIn
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.messages import Kind
 
 T = TypeVar("T")
 
-__all__ = ["Chat", "Events", "Messages", "connect"]
+__all__ = ["Chat", "connect"]
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ async def connect(
     protocol = Protocol(options, client)
     link = Link(protocol, addresses, dial or tcp_dial(ssl_context), options)
     chat = Chat(protocol, link, options)
-    with _only_error():
+    with only_error():
         async with anyio.create_task_group() as tasks:
             try:
                 await tasks.start(link.run)
@@ -341,75 +341,3 @@ class Chat:
             raise ValueError(f"{me.name} (id {me.id}) is not in the conversation {to}")
         one, other = parties.users
         return Kind.DIRECT, other if one == me.id else one
-
-
-@contextmanager
-def _only_error() -> Generator[None]:
-    """Let the one error that left the block through, not the group that the task group put around it."""
-    error: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) != 1:
-            raise
-        error = group.exceptions[0]
-    if error is not None:
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it here may make the group its context, and the group holds the error: a circle.
-            error.__context__ = context
-
-
-class _Stream(AsyncIterator[T], ABC, Generic[T]):
-    """Values from a protocol, for one task at a time.
-
-    Ends when the chat is closed. Cancelling is safe: nothing is taken. Raises `anyio.BusyResourceError` where another
-    task waits already.
-    """
-
-    def __init__(self, protocol: Protocol, link: Link) -> None:
-        self._protocol = protocol
-        self._link = link
-        self._busy = False
-
-    async def __anext__(self) -> T:
-        if self._busy:
-            raise anyio.BusyResourceError("reading from")
-        self._busy = True
-        try:
-            await anyio.lowlevel.checkpoint_if_cancelled()
-            while (value := self._take()) is None:
-                if self._protocol.closed:
-                    raise StopAsyncIteration
-                await self._link.changed.wait()
-            await anyio.lowlevel.cancel_shielded_checkpoint()
-            return value
-        finally:
-            self._busy = False
-
-    @abstractmethod
-    def _take(self) -> T | None: ...
-
-
-class Messages(_Stream[Message]):
-    """See `Chat.messages`.
-
-    Where logging in again after a reconnect failed, the server's refusal is raised, once and after the messages that came
-    before it. Iterating may go on: what comes next, comes after the next login.
-    """
-
-    def _take(self) -> Message | None:
-        message = self._protocol.take(anyio.current_time())
-        self._link.kick()
-        if message is None and (refusal := self._protocol.take_refusal()) is not None:
-            raise refusal
-        return message
-
-
-class Events(_Stream[Event]):
-    """See `Chat.events`."""
-
-    def _take(self) -> Event | None:
-        return self._protocol.events.take()

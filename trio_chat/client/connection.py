@@ -7,7 +7,8 @@ lost, waits, and opens the next one, until it is cancelled.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from ssl import SSLContext, create_default_context
 
@@ -20,7 +21,7 @@ from trio_chat.client.options import Endpoint, Options
 from trio_chat.client.protocol import Protocol
 from trio_chat.client.session import State
 
-__all__ = ["Dial", "Link", "Signal", "tcp_dial"]
+__all__ = ["Dial", "Link", "Signal", "only_error", "tcp_dial"]
 
 #: Opens a connection to a server; raises `OSError` where that fails.
 Dial = Callable[[Endpoint], Awaitable[ByteStream]]
@@ -206,3 +207,22 @@ async def _until_lost(work: Callable[[], Awaitable[None]]) -> ConnectionLost:
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
         return ConnectionLost(str(error.__cause__ or error) or "it broke")
     raise AssertionError("this work has no end of its own")
+
+
+@contextmanager
+def only_error() -> Generator[None]:
+    """Let the one error that left the block through, not the group that the task group put around it."""
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        error = group.exceptions[0]
+    if error is not None:
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raising it here may make the group its context, and the group holds the error: a circle.
+            error.__context__ = context
