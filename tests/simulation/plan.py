@@ -96,6 +96,7 @@ def _moods(chance: random.Random) -> Moods:
         pause=chance.choice([0.0005, 0.002, 0.01]),
         slow=chance.choice([0.0, 0.01, 0.05]),
         long=chance.choice([0.05, 0.2]),
+        failing=chance.choice([0.0, 0.0, 0.003]),
         deadlocks=chance.choice([0.0, 0.0, 0.03]),
     )
 
