@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from tests.wire import Frame, Wire, connect, log_in, register
-from trio_chat import Address
+from trio_chat import Address, Server
+from trio_chat.store.log import MessageLog
+from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
 NUL = b"\0"
@@ -220,3 +222,22 @@ async def test_ones_own_messages_do_not_come_back(address: Address, length: int)
             await a.quiet()
             found = {each["conv"]: each for each in (await device.ok(Kind.CONVERSATIONS))["conversations"]}
             assert found[conv]["received_seq"] == found[conv]["last_seq"] == 5
+
+
+async def test_a_conversation_that_begins_while_a_login_reads_is_delivered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = server.addresses[0]
+    alice, _, _ = [await register(address, name) for name in ("alice", "bob", "carol")]
+    undelivered = MessageLog.undelivered
+    async with log_in(address, "bob") as b, log_in(address, "carol") as c:
+        await b.ok(Kind.DIRECT, toid=alice, msg="missed")
+
+        async def begin_before_reading(self: MessageLog, userid: int, limit: int) -> list[Delivery]:
+            await c.ok(Kind.DIRECT, toid=alice, msg="new")
+            return await undelivered(self, userid, limit)
+
+        monkeypatch.setattr(MessageLog, "undelivered", begin_before_reading)
+        async with log_in(address, alice, modern=False) as a:
+            assert [json.loads(message)["msg"] for message in a.ack["offlinemsg"]] == ["missed"]
+            assert (await a.receive(Kind.DIRECT))["msg"] == "new"

@@ -104,10 +104,15 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
 def _own_are_received(
     userid: int, cursors: list[Cursor], missed: list[Delivery]
 ) -> tuple[list[Cursor], list[Delivery]]:
-    """One's own messages count as received where everything before them is: pass over them."""
+    """One's own messages count as received where everything before them is: pass over them.
+
+    Those of a conversation that has begun since the cursors were read are left to the router.
+    """
     received = {cursor.conv: cursor.received for cursor in cursors}
     rest = []
     for message in missed:
+        if message.conv not in received:
+            continue
         if message.sender == userid and received[message.conv] == message.seq - 1:
             received[message.conv] = message.seq
         else:
