@@ -244,11 +244,13 @@ class _Session:
     def _check_alive(self) -> None:
         """PING, and give the connection up where an earlier one is not answered."""
         pings = [waiting for waiting in self._waiting.values() if waiting.kind is Kind.PING]
-        if not pings:
-            self._ask(Kind.PING)
-        elif trio.current_time() - pings[0].since > _PATIENCE:
+        now = trio.current_time()
+        if pings and now - pings[0].since > _PATIENCE:
             self._line.close()
             raise _Gone("no sign of life")
+        # Also while the answer to one is on a slow way: the node wants signs of life as well.
+        if not pings or now - pings[-1].since > 1:
+            self._ask(Kind.PING)
 
     def _send_again(self) -> None:
         waiting = {waiting.fields.get("key") for waiting in self._waiting.values()}
@@ -429,7 +431,7 @@ class _Session:
         """Read a conversation's whole log into the history. Raises `_Gone`."""
         after, more = 0, True
         while more:
-            page = await self._call(Kind.HISTORY, conv=conv, after=after, limit=200)
+            page = await self._call(Kind.HISTORY, conv=conv, after=after, limit=5)
             if page.get("error") == "unavailable":
                 continue
             for message in page["messages"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,14 @@ class Outcome:
         )
 
 
-def simulate(seed: int) -> Outcome:
-    """Run a seed. Raises nothing on account of what is simulated: all that is wrong is in the outcome."""
+def simulate(seed: int, faults: Sequence[str] | None = None) -> Outcome:
+    """Run a seed, with other kinds of faults than its own if `faults` are given.
+
+    Raises nothing on account of what is simulated: all that is wrong is in the outcome.
+    """
     plan = draw(seed)
+    if faults is not None:
+        plan = attrs.evolve(plan, faults=tuple(faults))
     clock = WallClock()
     wrong: list[str] = []
     counts: dict[str, int] = {}
