@@ -34,6 +34,7 @@ class Wire:
         self.terminator = terminator
         self.id = 0
         self.name = ""
+        self.node = ""
         self.ack: Frame = {}
         self._buffer = b""
         self._frames: deque[Frame] = deque()
@@ -126,7 +127,8 @@ async def connect(
     try:
         if modern:
             await wire.send(Kind.HELLO, version=1)
-            assert (await wire.receive())["msgid"] == Kind.HELLO_ACK
+            hello = await wire.receive(Kind.HELLO_ACK)
+            wire.node = hello["node"]
         yield wire
     finally:
         with trio.CancelScope(shield=True):

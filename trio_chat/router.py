@@ -106,6 +106,8 @@ class Router:
         self._holes_found = trio.Event()
         self._sweep_now = trio.Event()
         self._dirty: list[Connection] = []
+        # The read marks of the last seconds: up to where, and when that was told here.
+        self._marks: dict[tuple[int, str], tuple[int, float]] = {}
         # While a login is loading, how far the conversations went that it may not have seen when it read its own.
         self._loading: Counter[int] = Counter()
         self._unheard: dict[str, int] = {}
@@ -455,8 +457,8 @@ class Router:
 
     def publish_read(self, userid: int, conv: str, seq: int) -> None:
         """Tell the others in a conversation, here and on the other nodes, how far a user has read."""
-        frame = encode({"msgid": int(Kind.READ), "conv": conv, "seq": seq, "id": userid})
-        self._read(userid, conv, frame)
+        frame = _read_mark(userid, conv, seq)
+        self._read(userid, conv, seq, frame)
         self.flush()
         parties = parse_conv(conv)
         channels = [f"u:{party}" for party in set(parties.users or ()) if party != userid]
@@ -464,7 +466,11 @@ class Router:
             channels = [f"g:{parties.groupid}"]
         self._bus.publish([(channel, self._prefix + frame) for channel in channels])
 
-    def _read(self, userid: int, conv: str, frame: bytes) -> None:
+    def _read(self, userid: int, conv: str, seq: int, frame: bytes) -> None:
+        """A user has read so far: tell those who are here, once, by whatever way it became known."""
+        if self._marks.get((userid, conv), (0, 0.0))[0] >= seq:
+            return
+        self._marks[userid, conv] = (seq, trio.current_time())
         for account in self.listeners(conv):
             if account.id != userid:
                 for connection in account.connections:
@@ -502,7 +508,7 @@ class Router:
     def _take_hint(self, channel: str, body: bytes) -> None:
         if body.startswith(b'{"msgid":26,'):
             read = msgspec.json.decode(body)
-            self._read(read["id"], read["conv"], body)
+            self._read(read["id"], read["conv"], read["seq"], body)
         elif body.startswith(b"{"):
             self.arrive(decode_delivery(body))
         elif channel == PRESENCE_CHANNEL:
@@ -589,6 +595,12 @@ class Router:
             self.heard(conv, seq)
         for userid, state, changed in changes.states:
             self.state_changed(StateChange(userid, state, changed))
+        for userid, conv, seq in changes.marks:
+            if conv in self._heads:
+                self._read(userid, conv, seq, _read_mark(userid, conv, seq))
+        # What no look will find any more need not be known.
+        horizon = trio.current_time() - 2 * (self._sweep * _LOOKBACK_LOOKS + _LOOKBACK_MS / 1000)
+        self._marks = {mark: told for mark, told in self._marks.items() if told[1] > horizon}
         self.flush()
         for groupid, userid in changes.joins:
             account = self.accounts.get(userid)
@@ -604,3 +616,7 @@ class Router:
         yield "conversations", len(self._heads)
         yield "holes", len(self._holes)
         yield "repaired", self.repaired
+
+
+def _read_mark(userid: int, conv: str, seq: int) -> bytes:
+    return encode({"msgid": int(Kind.READ), "conv": conv, "seq": seq, "id": userid})

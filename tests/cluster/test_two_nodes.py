@@ -139,6 +139,24 @@ async def test_without_redis_nothing_is_lost(nodes: Nodes, redis: Redis) -> None
             assert (await b.messages(1))[0]["msg"] == "back"
 
 
+async def test_read_marks_without_redis(nodes: Nodes, redis: Redis) -> None:
+    """The look finds them, and each is told once, however many looks do; so it is with Redis too."""
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(two, "bob")
+    conv = f"d:{alice}:{bob}"
+    async with log_in(one, alice) as a, log_in(two, bob) as b:
+        for seq in (1, 2, 3):
+            assert (await a.ok(Kind.DIRECT, toid=bob, msg="m"))["seq"] == seq
+        await b.messages(3)
+        for seq, fault in ((1, None), (2, redis.kill), (3, redis.start)):
+            if fault is not None:
+                fault()
+            await b.ok(Kind.READ, conv=conv, seq=seq)
+            assert await a.receive(Kind.READ) == {"msgid": Kind.READ, "conv": conv, "seq": seq, "id": bob}
+        await trio.sleep(1.5)  # several looks
+        await a.quiet()
+
+
 async def test_the_local_bus_is_refused_beside_another_node(nodes: Nodes, settings: Settings) -> None:
     with pytest.raises(StartupError, match="they would not hear each other"):
         async with trio_chat.open_server(attrs.evolve(settings, node="three", bus="local:")):

@@ -321,9 +321,13 @@ async def test_changes_since_a_time(store: Store) -> None:
     assert sorted(changes.joins) == [(group, a), (group, b)]
     assert entered is not None
     assert changes.states == [(a, "online", entered.changed)]
+    assert changes.marks == []
     assert changes.now >= before
+    await store.log.mark_seen(b, direct_conv(a, b), 2)
+    await store.log.mark_seen(b, direct_conv(a, b), 1)
+    assert (await store.log.changes(before)).marks == [(b, direct_conv(a, b), 2)]
     later = await store.log.changes(changes.now + 60_000)
-    assert (later.heads, later.joins, later.states) == ([], [], [])
+    assert (later.heads, later.joins, later.states, later.marks) == ([], [], [], [])
 
 
 # --- what tools of the family see ---
