@@ -206,8 +206,12 @@ class Router:
                 del self._groups[groupid]
                 self._forget(group_conv(groupid))
         for conv in account.directs:
-            if not any(party in self.accounts for party in parse_conv(conv).users or ()):
+            remaining = list(self.listeners(conv))
+            if not remaining:
                 self._forget(conv)
+            for party in remaining:
+                # He may have come when it had begun here and nothing in it had arrived: it is his to forget now.
+                party.directs.add(conv)
         for friend in account.friends:
             watchers = self._watchers[friend]
             del watchers[account.id]

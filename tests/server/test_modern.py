@@ -10,7 +10,7 @@ import trio
 
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
-from trio_chat.store.log import Draft, MessageLog, Stored
+from trio_chat.store.log import Cursor, Draft, MessageLog, Stored
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
@@ -514,3 +514,32 @@ async def test_a_message_that_a_login_reads_before_its_sender_hears_of_it_is_ans
             reply = await a.receive()
             assert (reply["ref"], reply["seq"]) == ("first", 1)
             await a.quiet()
+
+
+async def test_a_conversation_that_begins_here_during_a_login_is_forgotten_with_the_last_who_is_in_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, node = server.addresses[0], server.node
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    conv, cursors = f"d:{alice}:{bob}", MessageLog.cursors
+    async with log_in(address, alice) as a:
+
+        async def begin_after_reading(self: MessageLog, userid: int) -> list[Cursor]:
+            found = await cursors(self, userid)
+            # As if it came from another node, and the look at the database had found it first.
+            await self.append([Draft(conv, alice, "alice", bob, "hello", "", None)])
+            assert node.router._open_direct(conv, alice, bob)
+            return found
+
+        monkeypatch.setattr(MessageLog, "cursors", begin_after_reading)
+        async with log_in(address, bob) as b:
+            node.router.heard(conv, 1)
+            assert (await b.receive())["seq"] == 1
+            await a.aclose()
+            with trio.fail_after(5):
+                while alice in node.router.accounts:
+                    await trio.sleep(0.001)
+    with trio.fail_after(5):
+        while node.router.accounts:
+            await trio.sleep(0.001)
+    assert dict(node.router.statistics())["conversations"] == 0
