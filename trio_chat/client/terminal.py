@@ -139,7 +139,10 @@ async def _typed(server: str) -> int:
 
     async with connect(server) as chat:
         console = Console(chat, print, ask_password)
-        session: PromptSession[str] = PromptSession(history=_history(), completer=_Completer(console))
+        # Not while typing: a Tab that comes while such a completion is looked for would be lost.
+        session: PromptSession[str] = PromptSession(
+            history=_history(), completer=_Completer(console), complete_while_typing=False
+        )
 
         def prompt() -> str:
             return f"{harmless(chat.user.name)}> " if chat.user else "> "
