@@ -85,8 +85,13 @@ def tests(session: nox.Session) -> None:
     """The tests, on every interpreter that is here: all of them on one, on the others all but the slow ones."""
     _require_programs(session)
     _install(session, "test")
-    selection = [] if session.python == MAIN else ["-m", "not slow"]
-    session.run("python", "-m", "pytest", *(session.posargs or selection))
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    session.run("python", "-m", "pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4")
+    if session.python == MAIN:
+        # One after the other: they have the machine to themselves.
+        session.run("python", "-m", "pytest", "-m", "slow")
 
 
 @nox.session
