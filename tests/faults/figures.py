@@ -17,7 +17,7 @@ from functools import partial
 import attrs
 import trio
 
-from tests.wire import Wire, connect, log_in, register
+from tests.wire import Wire, connect, register
 from trio_chat import Address
 from trio_chat.client import connect as connect_chat
 from trio_chat.logs import configure
@@ -104,11 +104,11 @@ async def people(setup: Setup, names: Sequence[str]) -> AsyncIterator[list[Wire]
         for node in names:
             name = next(_names)
             await register(setup.addresses[0], name)
-            while True:
-                wire = await stack.enter_async_context(log_in(setup.addresses[0], name))
-                if wire.node == node:
-                    break
-                await stack.enter_async_context(connect(setup.addresses[0]))  # so that the next one goes elsewhere
+            # Those that go to another node stay, so that the next one goes elsewhere.
+            while (wire := await stack.enter_async_context(connect(setup.addresses[0]))).node != node:
+                pass
+            await wire.send(Kind.LOGIN, name=name, password="secret")
+            wire.id = (await wire.receive(Kind.LOGIN_ACK))["id"]
             found.append(wire)
         yield found
 
