@@ -10,7 +10,7 @@ import trio
 
 from tests.server.stalling import eventually
 from tests.wire import Frame, Wire, connect, log_in, register
-from trio_chat import Address, Server
+from trio_chat import Address, Server, connection
 from trio_chat.bus.local import LocalBus, LocalHub
 from trio_chat.errors import Unavailable
 from trio_chat.services.accounts import AccountService
@@ -267,3 +267,31 @@ async def test_what_arrives_during_a_storm_of_logins_is_not_kept_for_ever(
                 assert list(router._unheard) == [f"d:{alice}:{bob}"]
             assert not router._unheard
         assert [m["msg"] for m in await wire.messages(1)] == ["to her"]
+
+
+@pytest.mark.parametrize("how", ["reset", "end"])
+async def test_who_hangs_up_during_his_login_is_not_counted(
+    address: Address, server: Server, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Though the login itself hangs: after a reset at once, after the end of his half when the time to answer is over."""
+    monkeypatch.setattr(connection, "_LINGER", 0.2)
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    await befriend(address, alice, "bob")
+
+    async def held(_log: MessageLog, _userid: int) -> list[Cursor]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with log_in(address, bob) as b, connect(address) as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr(MessageLog, "cursors", held)
+            await wire.send(Kind.LOGIN, id=alice, password="secret")
+            assert (await b.receive(Kind.PRESENCE))["state"] == "online"
+            if how == "reset":
+                wire.abort()
+            else:
+                await wire.aclose()
+            assert (await b.receive(Kind.PRESENCE))["state"] == "offline"
+        await eventually(lambda: not server.node.presence.busy)
+        async with log_in(address, alice, modern=False):  # nobody holds his place
+            assert (await b.receive(Kind.PRESENCE))["state"] == "online"
