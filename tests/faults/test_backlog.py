@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from trio_chat.verify.programs.node import ChatNode
 from trio_chat.wire.conversation import direct_conv
 from trio_chat.wire.messages import Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process costs is read from /proc"),
+]
 
 CONVERSATIONS = 500
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,11 @@ from trio_chat import Address, Settings
 from trio_chat.verify.programs.node import ChatNode
 from trio_chat.wire.messages import Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process costs is read from /proc"),
+]
 
 
 async def arrive(address: Address, persons: Sequence[Person | None], *, at_once: int = 50) -> list[Wire]:
