@@ -85,8 +85,13 @@ def tests(session: nox.Session) -> None:
     """The tests, on every interpreter that is here: all of them on one, on the others all but the slow ones."""
     _require_programs(session)
     _install(session, "test")
-    selection = [] if session.python == MAIN else ["-m", "not slow"]
-    session.run("python", "-m", "pytest", *(session.posargs or selection))
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    session.run("python", "-m", "pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4")
+    if session.python == MAIN:
+        # Two at a time: they wait more than they work. A file's tests stay together, as they share what they started.
+        session.run("python", "-m", "pytest", "-m", "slow", "--numprocesses", "2", "--dist", "loadfile")
 
 
 @nox.session
@@ -170,6 +175,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
 
 
+@nox.session(python=MAIN)
+def simulate(session: nox.Session) -> None:
+    """Play 5,000 seeds of simulated clusters; not part of the default run. After --: `17` plays a seed, `--count N` many."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.simulation", *(session.posargs or ["1000", "--count", "5000"]))
+
+
 @nox.session
 def changelog(session: nox.Session) -> None:
     """Fold the fragments of changelog.d into CHANGELOG.md, for a release."""
@@ -191,6 +203,8 @@ PROGRAMS = [
     (("chromium", "chromium-browser", "google-chrome"), ["chromium"], "Chromium, for the page's tests"),
     (("cc", "gcc", "clang"), ["gcc", "libc6-dev"], "a C compiler, for the benchmark's load generator"),
 ]
+if sys.platform.startswith("linux"):
+    PROGRAMS.append((("ip",), ["iproute2"], "ip, for networks that can be cut"))
 
 
 def _find(*names: str) -> str | None:

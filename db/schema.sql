@@ -68,14 +68,18 @@ CREATE TABLE Message (
 
 CREATE UNIQUE INDEX message_key ON Message (sender, sender_key);
 
--- How far each account has received (and read) each of its conversations.
+-- How far each account has received (and read) each of its conversations. `marked` is when `seen` last moved, in
+-- milliseconds since the epoch: nodes that were not told find read marks by it.
 CREATE TABLE DeliveryCursor (
     userid BIGINT NOT NULL,
     conv VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     received BIGINT NOT NULL DEFAULT 0,
     seen BIGINT NOT NULL DEFAULT 0,
+    marked BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (userid, conv)
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX deliverycursor_marked ON DeliveryCursor (marked);
 
 -- Digests of the secrets that log an account in again; `expires` in milliseconds since the epoch.
 CREATE TABLE Token (

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 import structlog
+
+# The machine may be busy: how long an example takes says nothing, and each test has a limit of time anyway.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("busy")
 
 pytest_plugins = ["tests.services.fixtures", "tests.services.redis_fixtures", "tests.services.nginx_fixtures"]
 

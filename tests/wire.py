@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from trio_chat.config import Address
+from trio_chat.verify.programs.network import Network
 from trio_chat.wire.messages import Kind
 
 __all__ = ["Frame", "Wire", "WireClosed", "connect", "log_in", "register"]
@@ -33,6 +34,7 @@ class Wire:
         self.terminator = terminator
         self.id = 0
         self.name = ""
+        self.node = ""
         self.ack: Frame = {}
         self._buffer = b""
         self._frames: deque[Frame] = deque()
@@ -111,13 +113,22 @@ class Wire:
 
 
 @asynccontextmanager
-async def connect(address: Address, *, modern: bool = True, terminator: bytes = b"\n") -> AsyncIterator[Wire]:
-    stream = await trio.open_tcp_stream(address.host, address.port)
+async def connect(
+    address: Address, *, modern: bool = True, terminator: bytes = b"\n", network: Network | None = None
+) -> AsyncIterator[Wire]:
+    """A connection, from this machine or from a network of its own."""
+    if network is None:
+        stream = await trio.open_tcp_stream(address.host, address.port)
+    else:
+        sock = trio.socket.from_stdlib_socket(network.socket())
+        await sock.connect(address)
+        stream = trio.SocketStream(sock)
     wire = Wire(stream, terminator)
     try:
         if modern:
             await wire.send(Kind.HELLO, version=1)
-            assert (await wire.receive())["msgid"] == Kind.HELLO_ACK
+            hello = await wire.receive(Kind.HELLO_ACK)
+            wire.node = hello["node"]
         yield wire
     finally:
         with trio.CancelScope(shield=True):
@@ -133,10 +144,16 @@ async def register(address: Address, name: str, password: str = "secret") -> int
 
 @asynccontextmanager
 async def log_in(
-    address: Address, who: int | str, password: str = "secret", *, modern: bool = True, terminator: bytes = b"\n"
+    address: Address,
+    who: int | str,
+    password: str = "secret",
+    *,
+    modern: bool = True,
+    terminator: bytes = b"\n",
+    network: Network | None = None,
 ) -> AsyncIterator[Wire]:
     """A connection that is logged in, by id or name."""
-    async with connect(address, modern=modern, terminator=terminator) as wire:
+    async with connect(address, modern=modern, terminator=terminator, network=network) as wire:
         field = "id" if isinstance(who, int) else "name"
         await wire.send(Kind.LOGIN, **{field: who, "password": password})
         wire.ack = await wire.receive(Kind.LOGIN_ACK)

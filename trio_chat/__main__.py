@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,22 +126,27 @@ def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
 
 
 async def _serve_until_signalled(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, and so does one while it starts."""
     from trio_chat.server import open_server
 
+    ready, stop = trio.Event(), trio.Event()
+
+    async def obey(signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        await anext(signals)
+        stop.set()
+        if ready.is_set():
+            await anext(signals)
+        everything.cancel()
+
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_server(settings) as server:
-            _announce(settings, server)
-            await signals.__anext__()
-            async with trio.open_nursery() as nursery:
-
-                async def drain() -> None:
-                    await server.drain()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(drain)
-                await signals.__anext__()
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey, signals, nursery.cancel_scope)
+            async with open_server(settings) as server:
+                ready.set()
+                _announce(settings, server)
+                await stop.wait()
+                # The end of the block drains.
+            nursery.cancel_scope.cancel()
 
 
 def _announce(settings: Settings, server: Server) -> None:

@@ -50,6 +50,14 @@ async def _catch_up_with(connection: Connection, conv: str) -> None:
         for delivery in page:
             if delivery.seq > (router.head(conv) or 0) or connection.lag.get(conv) != delivery.seq - 1:
                 break
+            if (
+                connection.storing
+                and (conv, delivery.sender) in router.committing
+                and (conv, delivery.seq) not in connection.own
+            ):
+                # Perhaps sent here, and the commit not answered yet: then its reply is to stand in its place.
+                await router.committed.wait()
+                break
             await _hand(connection, delivery)
         router.flush()
         if not page:

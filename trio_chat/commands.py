@@ -136,8 +136,9 @@ async def _logout(connection: Connection, _: Request, ref: Ref | None) -> None:
 async def _add_friend(connection: Connection, request: AddFriend, ref: Ref | None) -> None:
     account = _account(connection)
     friend = await connection.node.accounts.add_friend(account.id, request.friendid)
-    connection.node.router.watch(account, friend.as_change())
-    connection.succeed(ref, {"friend": friend.fields()})
+    router = connection.node.router
+    router.watch(account, friend.as_change())
+    connection.succeed(ref, {"friend": friend.fields(router.state_of(friend.id))})
 
 
 async def _create_group(connection: Connection, request: CreateGroup, ref: Ref | None) -> None:
@@ -156,11 +157,14 @@ async def _read(connection: Connection, request: Read, ref: Ref | None) -> None:
 
 
 async def _history(connection: Connection, request: History, ref: Ref | None) -> None:
+    # Large answers are made no faster than the client reads them.
+    await connection.wait_drained()
     page = await connection.node.chat.history(_account(connection), request)
     connection.answer(Kind.REPLY, ref, {"errno": 0, **page})
 
 
 async def _conversations(connection: Connection, _: Request, ref: Ref | None) -> None:
+    await connection.wait_drained()
     conversations = await connection.node.chat.conversations(_account(connection))
     connection.answer(Kind.REPLY, ref, {"errno": 0, "conversations": conversations})
 
@@ -183,7 +187,7 @@ async def _typing_later(connection: Connection, request: Typing, ref: Ref | None
 
 async def _find_user(connection: Connection, request: FindUser, ref: Ref | None) -> None:
     user = await connection.node.accounts.find(request.name)
-    connection.answer(Kind.REPLY, ref, {"errno": 0, "user": user.fields()})
+    connection.answer(Kind.REPLY, ref, {"errno": 0, "user": user.fields(user.state)})
 
 
 async def _search(connection: Connection, request: Search, ref: Ref | None) -> None:

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 from urllib.parse import quote
 
 import attrs
@@ -20,30 +20,12 @@ import cattrs
 import platformdirs
 from attrs.validators import ge, gt, instance_of, le, lt
 
+from trio_chat.address import Address
 from trio_chat.errors import StartupError
 
 __all__ = ["Address", "Limits", "Settings", "default_database", "load", "setting_names"]
 
 ENVIRONMENT_PREFIX = "TRIO_CHAT_"
-
-
-class Address(NamedTuple):
-    """A host and a port to listen on or to connect to; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `HOST:PORT` (an IPv6 host in brackets). Raises `ValueError`."""
-        host, colon, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("an address is HOST:PORT")
-        return cls(host, int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def default_database(environment: Mapping[str, str] = os.environ) -> str:
@@ -124,6 +106,9 @@ class Limits:
     password_checks: int = _setting(
         1000, "logins and registrations that await their password hash; over it they are rate_limited", validator=ge(1)
     )
+    logins: int = _setting(
+        4, "logins that ask the database at the same time; the others wait for their turn", validator=ge(1)
+    )
     members: int = _setting(1000, "members of groups in one LOGIN_ACK, all groups together", validator=ge(0))
     history: int = _setting(200, "messages in one HISTORY reply", validator=ge(1))
     search: int = _setting(100000, "messages that a search looks at, the latest of its user's", validator=ge(0))
@@ -188,7 +173,9 @@ class Settings:
     store_timeout: float = _setting(
         3.0, "how long the database may take before a request is unavailable", validator=_SECONDS
     )
-    store_connections: int = _setting(8, "connections to MySQL", validator=ge(2))
+    store_connections: int = _setting(
+        8, "connections to MySQL that write, at most; and as many that read", validator=ge(2)
+    )
     lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
     sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=_SECONDS)
     token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=[gt(0), le(36500)])

@@ -9,6 +9,7 @@ no cancellation can come in between.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ _TYPING_PAUSE = 3.0
 _TYPING_IN = 20
 #: When somebody for whom there is no room should try again, in seconds.
 _COME_BACK = 10
+#: Nobody waits for what becomes of these.
+_UNANSWERED = {Kind.RECEIVED, Kind.PONG}
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
 _BACKLOG_SHARE = 4
 
@@ -77,6 +80,7 @@ class Connection:
         self.begun: set[str] = set()
         self.own: dict[tuple[str, int], bytes | None] = {}
         self.prefetched: deque[Delivery] = deque()
+        # When bytes last came, or the server listened again; infinity while it does not listen.
         self.last_heard = trio.current_time()
         self.pinged = False
         # Whether the client wants to hear how far others have received.
@@ -203,10 +207,13 @@ class Connection:
                     self._reason = End.TOO_LONG
                     break
                 router.flush()
+                # While it is the server that does not listen, the client's silence means nothing.
+                self.last_heard = math.inf
                 while self._in_flight >= settings.limits.in_flight or len(self._waiting) >= settings.limits.requests:
                     await self._wait_room()
                 if writer.full:
                     await writer.wait_room()
+                self.last_heard = trio.current_time()
                 data = await self._transport.receive()
         except TransportBroken:
             self.close(End.BROKEN)
@@ -252,12 +259,20 @@ class Connection:
             self._nursery.start_soon(self._work_off)
 
     async def _work_off(self) -> None:
-        """Do the requests that wait, one after the other."""
+        """Do the requests that wait, one after the other.
+
+        Where the database is away those that came while one waited for it would wait as long again, each, for the same
+        answer: they get it at once.
+        """
+        hopeless = 0
         while self._waiting:
             item = self._waiting[0]
             pending = self._begin(item) if isinstance(item, bytes) else item
-            if pending is not None:
-                await self._perform(pending)
+            if pending is not None and hopeless:
+                self._fail(pending.kind, pending.ref, Unavailable())
+            elif pending is not None and not await self._perform(pending):
+                hopeless = len(self._waiting)
+            hopeless = max(0, hopeless - 1)
             self._waiting.popleft()
             self._room.set()
             self.node.router.flush()
@@ -284,8 +299,8 @@ class Connection:
             self._fail(kind, ref, error)
             return None
 
-    async def _perform(self, pending: _Pending) -> None:
-        """The one place where a failure becomes an answer."""
+    async def _perform(self, pending: _Pending) -> bool:
+        """The one place where a failure becomes an answer. Returns False where the database was away."""
         kind, ref = pending.kind, pending.ref
         try:
             self.session.check(kind)
@@ -294,9 +309,11 @@ class Connection:
             await later(self, pending.request, ref)
         except RequestError as error:
             self._fail(kind, ref, error)
+            return not isinstance(error, Unavailable)
         except Exception:
             log.exception("request failed", kind=kind.name, peer=self.peer, user=self.account and self.account.id)
             self._fail(kind, ref, Internal())
+        return True
 
     # -- answering ----------------------------------------------------------------------------------------------------
 
@@ -317,11 +334,18 @@ class Connection:
         self._counters.rejected[error.error] += 1
         if kind is Kind.LOGIN:
             self._counters.logins[error.error] += 1
+        if kind in _UNANSWERED:
+            return
         fields = error.fields()
         if self.session.dialect is Dialect.CLASSIC and kind is Kind.REGISTER and error.errno == 1:
             fields = {"errno": 1}
         self.answer(answer_kind(kind), ref, fields)
         self._flush_soon()
+
+    @property
+    def storing(self) -> bool:
+        """Whether the writer has messages that were sent here."""
+        return self._storing > 0
 
     async def wait_stored(self) -> None:
         """Wait until every message sent here has been stored or has failed. Cancelling is safe."""
@@ -400,6 +424,11 @@ class Connection:
             self.send(delivery.modern())
             return
         assert self.account is not None
+        if delivery.is_own(self.account.id):
+            # It is not sent back, and is received in its turn.
+            self._outbox.mark((self.account.id, delivery.conv, delivery.seq))
+            self._receive(self._outbox.sent(0))
+            return
         parts = classic.split_delivery(delivery, classic.BUFFER - 1) if self.paced else [delivery.classic()]
         receipt = (self.account.id, delivery.conv, delivery.seq)
         for number, part in enumerate(parts, 1):
@@ -473,15 +502,17 @@ class Connection:
             self.close(End.BROKEN)
             return len(data)
         if count:
-            receipts = self._outbox.sent(count)
+            self._receive(self._outbox.sent(count))
             self._drained.set()
-            for userid, conv, seq in receipts:
-                if self.account is not None and self.account.id == userid:
-                    self.node.chat.received(self, self.account, conv, seq)
-                else:
-                    # The account has logged out since the frame was begun.
-                    self.node.receipts.move(userid, conv, seq)
         return count
+
+    def _receive(self, receipts: list[Receipt]) -> None:
+        for userid, conv, seq in receipts:
+            if self.account is not None and self.account.id == userid:
+                self.node.chat.received(self, self.account, conv, seq)
+            else:
+                # The account has logged out since the frame was begun.
+                self.node.receipts.move(userid, conv, seq)
 
     async def wait_drained(self, size: int | None = None) -> None:
         """Wait until at most `size` bytes are queued, or the connection ends. Cancelling is safe.
@@ -491,7 +522,8 @@ class Connection:
         if size is None:
             size = self._outbox.limit // _BACKLOG_SHARE
         while self._outbox.size > size and not self._ending:
-            self._drained = trio.Event()
+            if self._drained.is_set():
+                self._drained = trio.Event()
             self.flush()
             if self._outbox.size > size and not self._ending:
                 await self._drained.wait()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trio_chat.counters import Counters
     from trio_chat.router import Router
     from trio_chat.services.accounts import AccountService
+    from trio_chat.services.admission import Admission
     from trio_chat.services.chat import ChatService
     from trio_chat.services.presence import Presence
     from trio_chat.services.receipts import Receipts
@@ -36,6 +37,7 @@ class Node:
     messages: MessageLog
     groups: Groups
     accounts: AccountService
+    admission: Admission
     chat: ChatService
     search: SearchService
     router: Router

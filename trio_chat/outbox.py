@@ -15,10 +15,11 @@ class Outbox:
     """A queue of frames without their terminators.
 
     `size` is in bytes. The queue itself never refuses a frame; `over` says when it holds more than `limit` bytes, and
-    whoever sees that closes the connection: the client gets the rest after its next login.
+    whoever sees that closes the connection: the client gets the rest after its next login. One frame that is over the
+    limit all by itself (a LOGIN_ACK with very many friends) is not counted: no client could ever read it fast enough.
     """
 
-    __slots__ = ("_droppable", "_frames", "_receipts", "_rest", "_sent", "limit", "size")
+    __slots__ = ("_droppable", "_frames", "_large", "_receipts", "_rest", "_sent", "limit", "size")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -30,22 +31,30 @@ class Outbox:
         # Positions in the stream of all bytes ever queued: up to where it was sent, and where receipts are due.
         self._sent = 0
         self._receipts: deque[tuple[int, Receipt]] = deque()
+        # The frame that is not counted: its size, and the position of its end.
+        self._large = (0, 0)
 
     def __bool__(self) -> bool:
         return self.size > 0
 
     @property
     def over(self) -> bool:
-        return self.size > self.limit
+        return self.size - self._large[0] > self.limit
 
     def push(self, frame: bytes, receipts: tuple[Receipt, ...] = (), *, delivery: bool = False) -> None:
         """Queue a frame; `receipts` are due when it has been sent whole. `drop_deliveries` forgets a `delivery`."""
         self._frames.append(frame)
         self._droppable.append(delivery)
         self.size += len(frame) + 1
+        if len(frame) >= self.limit and not self._large[0]:
+            self._large = (len(frame) + 1, self._sent + self.size)
         if receipts:
             due = self._sent + self.size
             self._receipts.extend((due, receipt) for receipt in receipts)
+
+    def mark(self, receipt: Receipt) -> None:
+        """`receipt` is due when everything that is queued now has been sent; `sent(0)` gives it where nothing is."""
+        self._receipts.append((self._sent + self.size, receipt))
 
     def drop_deliveries(self) -> None:
         """Forget the deliveries that were not taken yet, and every receipt but those for what was taken."""
@@ -78,6 +87,8 @@ class Outbox:
         self._rest = self._rest[count:]
         self.size -= count
         self._sent += count
+        if self._sent >= self._large[1]:
+            self._large = (0, 0)
         receipts = []
         while self._receipts and self._receipts[0][0] <= self._sent:
             receipts.append(self._receipts.popleft()[1])

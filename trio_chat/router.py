@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ import trio
 
 from trio_chat.background import as_unavailable
 from trio_chat.bus.contract import Bus, Event
+from trio_chat.channels import Channels
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import Changes, Cursor, MessageLog
 from trio_chat.store.presence import StateChange
@@ -80,10 +81,13 @@ class _Arrival:
 
 
 class Router:
-    """Owned by the server; its state is touched only from the Trio thread."""
+    """Owned by the server; its state is touched only from the Trio thread.
+
+    `life` marks what this node says on the bus: no other node says the same, nor did this one before its start.
+    """
 
     def __init__(
-        self, messages: MessageLog, bus: Bus, receipts: Receipts, node: str, sweep: float, counters: Counters
+        self, messages: MessageLog, bus: Bus, receipts: Receipts, life: str, sweep: float, counters: Counters
     ) -> None:
         self.accounts: dict[int, LocalAccount] = {}
         self.repaired = 0
@@ -92,8 +96,9 @@ class Router:
         self.committed = trio.Event()
         self._log = messages
         self._bus = bus
+        self._channels = Channels(bus)
         self._receipts = receipts
-        self._prefix = node.encode() + b"\n"
+        self._prefix = life.encode() + b"\n"
         self._sweep = sweep
         self._counters = counters
         self._groups: dict[int, dict[int, LocalAccount]] = {}
@@ -108,7 +113,9 @@ class Router:
         self._dirty: list[Connection] = []
         # When the last message of the hints in hand was stored, by the database's clock (ms).
         self._newest_hint = 0
-        # While a login is loading, arrivals that nobody here listens to yet: they may be in one of its conversations.
+        # The read marks of the last seconds: up to where, and when that was told here.
+        self._marks: dict[tuple[int, str], tuple[int, float]] = {}
+        # While a login is loading, how far the conversations went that it may not have seen when it read its own.
         self._loading: Counter[int] = Counter()
         self._unheard: dict[str, int] = {}
 
@@ -125,28 +132,39 @@ class Router:
     # -- who is here --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def loading(self, userid: int) -> Iterator[None]:
+    def loading(self, userid: int) -> Iterator[list[str]]:
         """While a login (or a join) reads the account's state, nothing that arrives is overlooked.
 
-        `attach` (or `joined`) inside takes up what arrived meanwhile.
+        `attach` (or `joined`) inside takes up what arrived meanwhile. Gives the channels that it wants for as long.
         """
+        channels = [f"u:{userid}"]
         self._loading[userid] += 1
-        self._bus.subscribe([f"u:{userid}"])
+        self._channels.want(channels)
         try:
-            yield
+            yield channels
         finally:
+            self._channels.unwant(channels)
             self._loading[userid] -= 1
             if not self._loading[userid]:
                 del self._loading[userid]
-                if userid not in self.accounts:
-                    self._bus.unsubscribe([f"u:{userid}"])
-            if not self._loading:
-                self._unheard.clear()
+                self._unheard = {conv: seq for conv, seq in self._unheard.items() if self._is_awaited(conv)}
 
-    async def subscribe_groups(self, groupids: Iterable[int]) -> None:
-        """Wait until the bus would bring the groups' messages and the loading users', or is down. Cancelling is safe."""
-        self._bus.subscribe([f"g:{groupid}" for groupid in groupids])
+    async def subscribe_groups(self, channels: list[str], groupids: Iterable[int]) -> None:
+        """Wait until the bus would bring the groups' messages and the loading users', or is down. Cancelling is safe.
+
+        `channels` are those that `loading` gave; the groups' are added to them.
+        """
+        groups = [f"g:{groupid}" for groupid in groupids]
+        channels += groups
+        self._channels.want(groups)
         await self._bus.wait_subscribed()
+
+    def _is_awaited(self, conv: str) -> bool:
+        """Whether somebody who is loading may be in a conversation without having read so."""
+        parties = parse_conv(conv)
+        if parties.groupid is not None:
+            return conv not in self._heads and f"g:{parties.groupid}" in self._channels
+        return any(party in self._loading for party in parties.users or ())
 
     def attach(
         self,
@@ -154,20 +172,27 @@ class Router:
         userid: int,
         name: str,
         cursors: Iterable[Cursor],
-        groupids: Iterable[int],
         friends: Iterable[StateChange],
     ) -> LocalAccount:
         """A connection has logged in: register it, and note where it lags behind what was delivered here."""
         account = self.accounts.get(userid)
         if account is None:
             account = self.accounts[userid] = LocalAccount(userid, name)
+            self._channels.want([f"u:{userid}"])
+        for friend in friends:
+            self.watch(account, friend)
+        others = list(account.connections)
         account.connections.append(connection)
-        for groupid in groupids:
-            self._enter_group(account, groupid)
         known = set()
+        # The cursors say which groups he is in: the list of these was read before, and he may have joined one meanwhile.
         for cursor in cursors:
             known.add(cursor.conv)
-            self._listen(account, [connection], cursor)
+            groupid = parse_conv(cursor.conv).groupid
+            news = groupid is not None and groupid not in account.groups
+            if groupid is not None:
+                self._enter_group(account, groupid)
+            # Where it was not known here that he is in a group his other connections have got nothing of it either.
+            self._listen(account, account.connections if news else [connection], cursor)
         # What began, or was joined on another of his connections, while the login was reading.
         for conv, seq in account.pending.items():
             if conv not in known:
@@ -175,8 +200,8 @@ class Router:
         for conv, seq in self._unheard.items():
             if conv not in known and conv not in account.pending and self._is_party(conv, userid):
                 self._listen(account, [connection], Cursor(conv, 0, 0, seq))
-        for friend in friends:
-            self.watch(account, friend)
+        for other in others:
+            other.catch_up()
         return account
 
     def detach(self, connection: Connection, account: LocalAccount) -> bool:
@@ -186,24 +211,26 @@ class Router:
         if account.connections:
             return False
         del self.accounts[account.id]
-        channels = [f"u:{account.id}"]
         for groupid in account.groups:
             members = self._groups[groupid]
             del members[account.id]
             if not members:
                 del self._groups[groupid]
                 self._forget(group_conv(groupid))
-                channels.append(f"g:{groupid}")
         for conv in account.directs:
-            if not any(party in self.accounts for party in parse_conv(conv).users or ()):
+            remaining = list(self.listeners(conv))
+            if not remaining:
                 self._forget(conv)
+            for party in remaining:
+                # He may have come when it had begun here and nothing in it had arrived: it is his to forget now.
+                party.directs.add(conv)
         for friend in account.friends:
             watchers = self._watchers[friend]
             del watchers[account.id]
             if not watchers:
                 del self._watchers[friend]
                 self._states.pop(friend, None)
-        self._bus.unsubscribe(channels)
+        self._channels.unwant([f"u:{account.id}", *(f"g:{groupid}" for groupid in account.groups)])
         return True
 
     def _answer_ahead(self, origin: Connection) -> None:
@@ -224,21 +251,26 @@ class Router:
         account = self.accounts.get(userid)
         if account is not None and groupid not in account.groups:
             self._enter_group(account, groupid)
-            self._bus.subscribe([f"g:{groupid}"])
             self._listen(account, account.connections, cursor)
             for connection in account.connections:
                 connection.catch_up()
 
     def _enter_group(self, account: LocalAccount, groupid: int) -> None:
-        self._groups.setdefault(groupid, {})[account.id] = account
-        account.groups.add(groupid)
+        if groupid not in account.groups:
+            self._groups.setdefault(groupid, {})[account.id] = account
+            account.groups.add(groupid)
+            self._channels.want([f"g:{groupid}"])
 
-    def _listen(self, account: LocalAccount, connections: Iterable[Connection], cursor: Cursor) -> None:
+    def _listen(self, account: LocalAccount, connections: Sequence[Connection], cursor: Cursor) -> None:
         """Connections of an account take part in a conversation from its cursor on."""
         conv = cursor.conv
+        if conv not in self._heads:
+            self._heads[conv] = cursor.last_seq
+            if conv[0] == "d":
+                self._begun_unheard(account, connections, conv)
         if conv[0] == "d":
             account.directs.add(conv)
-        head = self._heads.setdefault(conv, cursor.last_seq)
+        head = self._heads[conv]
         self.heard(conv, max(cursor.last_seq, self._unheard.get(conv, 0)))
         if cursor.received != head:
             for connection in connections:
@@ -246,13 +278,32 @@ class Router:
         if cursor.received < max(cursor.last_seq, head):
             account.pending.setdefault(conv, cursor.received)
 
+    def _begun_unheard(self, account: LocalAccount, but: Sequence[Connection], conv: str) -> None:
+        """An account is the first here to know of a conversation of two: whoever of them is here lags from its beginning."""
+        for party in self.listeners(conv):
+            party.directs.add(conv)
+            if party is not account:
+                party.pending.setdefault(conv, 0)
+            for connection in party.connections:
+                if connection not in but:
+                    connection.lag[conv] = 0
+                    connection.begun.add(conv)
+                    connection.catch_up()
+
     def watch(self, account: LocalAccount, friend: StateChange) -> None:
-        """From now on the account's connections are told when this friend comes or goes."""
+        """From now on the account's connections are told when this friend comes or goes.
+
+        He may have come or gone since `friend` was read, or before, unheard of by those who watch him already. The former
+        is what `state_of` is for, the latter are told now.
+        """
+        self.state_changed(friend)
         account.friends.add(friend.userid)
         self._watchers.setdefault(friend.userid, {})[account.id] = account
-        known = self._states.get(friend.userid)
-        if known is None or known.changed < friend.changed:
-            self._states[friend.userid] = friend
+        self._states.setdefault(friend.userid, friend)
+
+    def state_of(self, friend: int) -> str:
+        """What those who watch a friend here are to know of him."""
+        return self._states[friend].state
 
     # -- delivery -----------------------------------------------------------------------------------------------------
 
@@ -264,9 +315,9 @@ class Router:
         """A message that is in the log has become known here, by whatever way. Never blocks; see `flush`."""
         conv = delivery.conv
         head = self._heads.get(conv)
+        if self._loading and self._is_awaited(conv):
+            self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
         if head is None:
-            if self._loading:
-                self._unheard[conv] = max(self._unheard.get(conv, 0), delivery.seq)
             if delivery.is_group or not self._open_direct(conv, delivery.sender, delivery.to):
                 if origin is not None:
                     origin.message_answered(reply)
@@ -283,6 +334,9 @@ class Router:
                 if known is None or known.origin is None:
                     ahead[delivery.seq] = _Arrival(delivery, origin, reply)
             self.heard(conv, delivery.seq)
+        elif origin is not None and origin.lag.get(conv, delivery.seq) < delivery.seq:
+            # A login was quicker to read it than the writer to hear of its commit: the origin is still on its way there.
+            origin.own[conv, delivery.seq] = reply
         elif origin is not None:
             # The log was quicker than the writer's own report of the commit.
             origin.message_answered(reply)
@@ -325,16 +379,25 @@ class Router:
             for connection in account.connections:
                 if connection is origin:
                     answered = True
-                if connection.lag and conv in connection.lag:
-                    if connection is origin:
-                        connection.own[conv, seq] = arrival.reply
-                elif connection is origin:
-                    self.reply_in_place(connection, delivery, arrival.reply)
-                else:
-                    connection.deliver(delivery)
+                try:
+                    self._hand_to(connection, arrival)
+                except Exception:
+                    # All others still get it; this one after its next login.
+                    log.exception("delivery failed", user=account.id, conv=conv, seq=seq)
+                    connection.close("delivery failed")
         if not answered and origin is not None:
             # It has ended meanwhile.
             origin.message_answered(arrival.reply)
+
+    def _hand_to(self, connection: Connection, arrival: _Arrival) -> None:
+        delivery = arrival.delivery
+        if connection.lag and delivery.conv in connection.lag:
+            if connection is arrival.origin:
+                connection.own[delivery.conv, delivery.seq] = arrival.reply
+        elif connection is arrival.origin:
+            self.reply_in_place(connection, delivery, arrival.reply)
+        else:
+            connection.deliver(delivery)
 
     def reply_in_place(self, connection: Connection, delivery: Delivery, reply: bytes | None) -> None:
         """On the connection that sent a message its reply takes the message's place; a classic one gets nothing.
@@ -410,8 +473,8 @@ class Router:
 
     def publish_read(self, userid: int, conv: str, seq: int) -> None:
         """Tell the others in a conversation, here and on the other nodes, how far a user has read."""
-        frame = encode({"msgid": int(Kind.READ), "conv": conv, "seq": seq, "id": userid})
-        self._tell_others(userid, conv, frame)
+        frame = _read_mark(userid, conv, seq)
+        self._read(userid, conv, seq, frame)
         self.flush()
         self._bus.publish(self._to_others(userid, conv, frame))
 
@@ -438,6 +501,13 @@ class Router:
         if parties.groupid is not None:
             channels = [f"g:{parties.groupid}"]
         return [(channel, self._prefix + frame) for channel in channels]
+
+    def _read(self, userid: int, conv: str, seq: int, frame: bytes) -> None:
+        """A user has read so far: tell those who are here, once, by whatever way it became known."""
+        if self._marks.get((userid, conv), (0, 0.0))[0] >= seq:
+            return
+        self._marks[userid, conv] = (seq, trio.current_time())
+        self._tell_others(userid, conv, frame)
 
     def _tell_others(self, userid: int, conv: str, frame: bytes, *, receipts: bool = False) -> None:
         """To all who are here; with `receipts` only to those connections that want to hear of receipts."""
@@ -480,7 +550,10 @@ class Router:
         self.flush()
 
     def _take_hint(self, channel: str, body: bytes) -> None:
-        if body.startswith((b'{"msgid":26,', b'{"msgid":30,', b'{"msgid":34,')):
+        if body.startswith(b'{"msgid":26,'):
+            read = msgspec.json.decode(body)
+            self._read(read["id"], read["conv"], read["seq"], body)
+        elif body.startswith((b'{"msgid":30,', b'{"msgid":34,')):
             told = msgspec.json.decode(body)
             self._tell_others(told["id"], told["conv"], body, receipts=told["msgid"] == Kind.DELIVERED)
         elif body.startswith(b"{"):
@@ -502,7 +575,7 @@ class Router:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fill holes and look for what the bus lost, until cancelled. Cancelling is safe."""
-        self._bus.subscribe([PRESENCE_CHANNEL])
+        self._channels.want([PRESENCE_CHANNEL])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._look_regularly)
@@ -571,6 +644,12 @@ class Router:
             self.heard(conv, seq)
         for userid, state, changed in changes.states:
             self.state_changed(StateChange(userid, state, changed))
+        for userid, conv, seq in changes.marks:
+            if conv in self._heads:
+                self._read(userid, conv, seq, _read_mark(userid, conv, seq))
+        # What no look will find any more need not be known.
+        horizon = trio.current_time() - 2 * (self._sweep * _LOOKBACK_LOOKS + _LOOKBACK_MS / 1000)
+        self._marks = {mark: told for mark, told in self._marks.items() if told[1] > horizon}
         self.flush()
         for groupid, userid in changes.joins:
             account = self.accounts.get(userid)
@@ -586,3 +665,7 @@ class Router:
         yield "conversations", len(self._heads)
         yield "holes", len(self._holes)
         yield "repaired", self.repaired
+
+
+def _read_mark(userid: int, conv: str, seq: int) -> bytes:
+    return encode({"msgid": int(Kind.READ), "conv": conv, "seq": seq, "id": userid})

@@ -12,6 +12,7 @@ answered and told, connections closed, presence cleared, bus and database closed
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +38,7 @@ from trio_chat.node import Node
 from trio_chat.pages import static_pages
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
+from trio_chat.services.admission import Admission
 from trio_chat.services.chat import ChatService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
@@ -202,7 +204,12 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
         addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
         url = settings.database or default_database()
         async with _open_database(url, settings) as database:
-            await migrate(database)
+            try:
+                await migrate(database)
+            except Unavailable as error:
+                raise StartupError(
+                    f"the database {_describe(url)} cannot be used: {error.__cause__ or error}"
+                ) from error
             poller = Poller()
             foundation = Foundation(
                 name=settings.node or f"{socket.gethostname()}:{addresses[0].port}",
@@ -271,7 +278,9 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     messages, groups = MessageLog(database), Groups(database)
     receipts = Receipts(messages)
     counters = Counters()
-    router = Router(messages, foundation.bus, receipts, name, settings.sweep, counters)
+    # Not the node's name alone: what another one of that name says is not one's own.
+    life = f"{name} {secrets.token_hex(4)}"
+    router = Router(messages, foundation.bus, receipts, life, settings.sweep, counters)
     receipts.tell = router.publish_delivered
     accounts = AccountService(Accounts(database), foundation.passwords, token_days=settings.token_days)
     chat = ChatService(
@@ -292,6 +301,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         messages=messages,
         groups=groups,
         accounts=accounts,
+        admission=Admission(limits.logins),
         chat=chat,
         search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
@@ -315,7 +325,8 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
 @asynccontextmanager
 async def _open_database(url: str, settings: Settings) -> AsyncIterator[SQLite | MySQL]:
     if url.startswith("sqlite:///"):
-        async with SQLite.open(Path(unquote(url.removeprefix("sqlite:///")))) as sqlite:
+        path = Path(unquote(url.removeprefix("sqlite:///")))
+        async with SQLite.open(path, patience=settings.store_timeout) as sqlite:
             yield sqlite
     else:
         opening = MySQL.from_url(url, timeout=settings.store_timeout, pool=settings.store_connections)

@@ -18,6 +18,7 @@ from trio_chat.errors import Internal, RequestError, Unavailable
 from trio_chat.router import Router
 from trio_chat.store.contract import OutcomeUnknown
 from trio_chat.store.log import Draft, MessageLog, Stored
+from trio_chat.transport.contract import End
 from trio_chat.wire.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ __all__ = ["Submission", "Writer"]
 
 log = structlog.get_logger(__name__)
 
+#: How much longer a batch may take when its commit's answer was lost and has to be looked for, in seconds.
+_LOOK = 2.0
 #: Text in one transaction, in characters: however many bytes they become, MySQL takes the statement (16 MB).
 _BATCH_CHARACTERS = 1_000_000
 
@@ -46,7 +49,7 @@ class Writer:
     """One task that owns the queue and the transaction in hand.
 
     The queue holds at most `limit` messages: while it is `full` nobody is read from, so it is over the limit by no more
-    than what was already read. `patience` is how long, in seconds, a commit whose answer was lost is looked for.
+    than what was already read. `patience` is how long, in seconds, the database may take for a batch.
     """
 
     def __init__(
@@ -105,18 +108,19 @@ class Writer:
             router = self._router
             router.committing = {(item.draft.conv, item.draft.sender) for item in batch}
             router.committed = trio.Event()
-            failure: RequestError | None = None
+            failures: list[RequestError] = []
             stored: list[Stored] = []
             began = trio.current_time()
             try:
                 stored = await self._store([item.draft for item in batch])
             except Unavailable as error:
                 # Whoever came meanwhile would wait as long again for the same answer: everybody gets it now.
-                failure = error
+                failures = [error] * len(batch)
+                failures += [Unavailable() for _ in range(len(self._queue) - len(batch))]
                 batch = list(self._queue)
             except Exception:
                 log.exception("batch failed", messages=len(batch))
-                failure = Internal()
+                failures = [Internal()] * len(batch)
             finally:
                 router.committing = set()
                 router.committed.set()
@@ -125,8 +129,8 @@ class Writer:
             if not self.full:
                 self._room.set()
                 self._room = trio.Event()
-            if failure is not None:
-                for item in batch:
+            if failures:
+                for item, failure in zip(batch, failures, strict=True):
                     item.origin.message_failed(item.ref, failure)
             else:
                 self._counters.commits.observe(trio.current_time() - began)
@@ -146,40 +150,57 @@ class Writer:
         return batch
 
     def _report(self, batch: list[Submission], stored: list[Stored]) -> None:
-        router = self._router
+        """Answer, deliver and publish what was stored. What goes wrong with one message is no other's harm."""
         deliveries = []
         for item, where in zip(batch, stored, strict=True):
-            draft, origin = item.draft, item.origin
-            reply = origin.message_stored(item.ref, where)
-            if where.duplicate:
-                origin.message_answered(reply)
-                continue
-            delivery = Delivery(
-                where.conv,
-                where.seq,
-                where.ts,
-                draft.sender,
-                draft.name,
-                draft.target,
-                draft.msg,
-                draft.time,
-                draft.key,
-            )
-            deliveries.append(delivery)
-            router.arrive(delivery, origin, reply)
+            try:
+                delivery = self._report_one(item, where)
+                if delivery is not None:
+                    deliveries.append(delivery)
+            except Exception:
+                log.exception("message not reported", conv=where.conv, seq=where.seq)
+                item.origin.close(End.FAILED)
         self._counters.stored += len(deliveries)
-        router.publish(deliveries)
+        try:
+            self._router.publish(deliveries)
+        except Exception:
+            # The other nodes find these in the log.
+            log.exception("messages not published", messages=len(deliveries))
+
+    def _report_one(self, item: Submission, where: Stored) -> Delivery | None:
+        """Returns the new message, or None where its key was stored before."""
+        draft, origin = item.draft, item.origin
+        reply = origin.message_stored(item.ref, where)
+        if where.duplicate:
+            origin.message_answered(reply)
+            return None
+        delivery = Delivery(
+            where.conv,
+            where.seq,
+            where.ts,
+            draft.sender,
+            draft.name,
+            draft.target,
+            draft.msg,
+            draft.time,
+            draft.key,
+        )
+        self._router.arrive(delivery, origin, reply)
+        return delivery
 
     async def _store(self, drafts: list[Draft]) -> list[Stored]:
-        with trio.move_on_after(self._patience):
-            while True:
-                try:
-                    return await self._log.append(drafts)
-                except OutcomeUnknown as unknown:
-                    stored = cast(list[Stored], unknown.value)
+        deadline = trio.current_time() + self._patience + _LOOK
+        while True:
+            try:
+                return await self._log.append(drafts)
+            except OutcomeUnknown as error:
+                unknown = error
+            with trio.move_on_at(deadline):
+                stored = cast(list[Stored], unknown.value)
                 if await self._was_stored(drafts, stored):
                     return stored
-        raise Unavailable
+                continue
+            raise unknown
 
     async def _was_stored(self, drafts: list[Draft], stored: list[Stored]) -> bool:
         """Find out what became of a commit whose answer was lost."""

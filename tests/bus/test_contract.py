@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import trio
 import trio.testing
 
 from tests.bus.collector import Collector
+from tests.simulation.network import Exchange, SimulatedBus
 from trio_chat.bus.contract import Bus, Event
 from trio_chat.bus.local import LocalBus, LocalHub
 from trio_chat.bus.redis import RedisBus
@@ -24,11 +26,18 @@ def _local_buses() -> MakeBus:
     return lambda: LocalBus(hub)
 
 
-@pytest.fixture(params=["local", pytest.param("redis", marks=pytest.mark.slow)])
+def _simulated_buses() -> MakeBus:
+    exchange = Exchange(random.Random(1))
+    return lambda: SimulatedBus(exchange)
+
+
+@pytest.fixture(params=["local", "simulated", pytest.param("redis", marks=pytest.mark.slow)])
 def make_bus(request: pytest.FixtureRequest) -> MakeBus:
     """Makes buses that are joined with each other."""
     if request.param == "local":
         return _local_buses()
+    if request.param == "simulated":
+        return _simulated_buses()
     url = request.getfixturevalue("redis").url
     return lambda: RedisBus(url)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trio_chat.bus.redis import RedisBus
-from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
+from trio_chat.bus.redis_wire import Broken, Heartbeat
 from trio_chat.errors import StartupError
 
 
@@ -87,11 +87,3 @@ def test_a_heartbeat_asks_once_and_then_gives_up() -> None:
     assert [heartbeat.tick() for _ in range(3)] == [True, False, False]
     with pytest.raises(Broken):
         heartbeat.tick()
-
-
-def test_pauses_grow_to_the_limit_and_start_over() -> None:
-    backoff = Backoff(RedisLimits(retry_min_seconds=0.1, retry_max_seconds=1.0))
-    for longest in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
-        assert longest / 2 <= backoff.pause() <= longest
-    backoff.reset()
-    assert backoff.pause() <= 0.1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -53,10 +54,24 @@ class Live:
         return self.process.wait(20)
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[Live]:
-    server = Live(tmp_path, free_port())
+@contextmanager
+def living(directory: Path) -> Iterator[Live]:
+    server = Live(directory, free_port())
     server.start()
     yield server
     if server.process is not None and server.process.poll() is None:
         server.kill()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A server of the test's own, without accounts."""
+    with living(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server that tests share: for those that leave it as they found it, but for accounts of their own."""
+    with living(tmp_path_factory.mktemp("standing")) as server:
+        yield server

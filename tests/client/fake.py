@@ -115,29 +115,34 @@ class FakeServer:
 
 
 class Session:
-    """One connection: `receive` takes the client's bytes, `take` gives the server's."""
+    """One connection: `receive` takes the client's bytes, `take` gives the server's; `on_output` tells of these."""
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server
         self.account: Account | None = None
         self.positions: dict[str, int] = {}
         self._splitter = FrameSplitter(1 << 20)
-        self._output: list[bytes] = []
+        self._output = b""
+        self.on_output: Callable[[], None] = lambda: None
+        self.closed = False
         self._reply_refs: dict[str, Any] = {}
 
     def receive(self, data: bytes) -> None:
         for frame in self._splitter.feed(data):
             self._request(json.loads(frame))
 
-    def take(self) -> bytes:
-        output = b"".join(self._output)
-        self._output.clear()
+    def take(self, most: int | None = None) -> bytes:
+        output = self._output[:most]
+        self._output = self._output[len(output) :]
         return output
 
     def send(self, frame: Frame) -> None:
-        self._output.append(encode(frame) + b"\n")
+        self._output += encode(frame) + b"\n"
+        self.on_output()
 
     def close(self) -> None:
+        self.closed = True
+        self.on_output()
         if self in self.server.sessions:
             self.server.sessions.remove(self)
 

@@ -10,8 +10,10 @@ import anyio.to_thread
 import pytest
 
 from tests.client.conftest import Live
+from tests.client.fake import FakeServer
+from tests.client.fake_link import FakeDial
 from trio_chat.client import Chat, Message, NotReachable, Options, connect
-from trio_chat.errors import BadCredentials, NameTaken, NoSuchUser, NotAMember
+from trio_chat.errors import BadCredentials, BadRequest, NameTaken, NoSuchUser, NotAMember
 
 Main = Callable[[Live], Awaitable[None]]
 
@@ -129,3 +131,31 @@ def test_killed_servers_cost_no_message_and_double_none(run: Callable[[Main], No
             assert sorted(seq for name in got for seq, _ in got[name]) == list(range(1, 2 * count + 1))
 
     run(main)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_cannot_be_encoded_fails_its_caller_and_nobody_else(backend: str) -> None:
+    async def main() -> None:
+        server = FakeServer()
+        server.account("alice")
+        dial = FakeDial(server)
+        async with connect("fake:1", dial=dial, options=Options(reconnect_first=0.01)) as chat:
+            with pytest.raises(BadRequest, match=r"password: .* lone surrogate"):
+                await chat.login("alice", "\udc80")
+            await chat.login("alice", "pw")
+            with anyio.fail_after(10):
+                for down in (False, True):
+                    dial.down = down
+                    if down:
+                        dial.cut()
+                    with pytest.raises(BadRequest, match="msg: character 3 is a lone surrogate") as caught:
+                        await chat.send(1, "xy\udc80")
+                    assert caught.value.field == "msg"
+                    with pytest.raises(BadRequest, match="key"):
+                        await chat.send(1, "x", key="\udc80")
+                    with pytest.raises(BadRequest, match="groupname"):
+                        await chat.create_group("\udc80")
+                dial.down = False
+                assert (await chat.send(1, "ok")).seq == 1
+
+    anyio.run(main, backend=backend)

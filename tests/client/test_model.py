@@ -14,7 +14,7 @@ from trio_chat.client.model import Message
 from trio_chat.client.options import Options
 from trio_chat.client.outgoing import Request
 from trio_chat.client.protocol import Protocol
-from trio_chat.client.state import State
+from trio_chat.client.session import State
 from trio_chat.errors import RateLimited, RequestError, ShuttingDown, Unavailable
 from trio_chat.wire.messages import Kind
 

@@ -11,8 +11,8 @@ import trio
 from tests.cluster.conftest import Cluster
 from tests.wire import connect, log_in, register
 from trio_chat import Settings
-from trio_chat.client.player import play
-from trio_chat.client.scenario import load
+from trio_chat.client.script import play
+from trio_chat.client.script_file import load
 from trio_chat.verify.programs.node import ChatNode
 from trio_chat.wire.messages import Kind
 

@@ -12,10 +12,11 @@ import trio
 import trio_chat
 from tests.wire import Wire, connect, log_in, register
 from trio_chat import Address, Server, Settings
-from trio_chat.client.player import play
-from trio_chat.client.scenario import load
+from trio_chat.client.script import play
+from trio_chat.client.script_file import load
 from trio_chat.errors import StartupError
 from trio_chat.store.presence import NodeRecord, PresenceTable
+from trio_chat.verify.programs.mariadb import MariaDB
 from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.messages import Kind
 
@@ -159,6 +160,24 @@ async def test_without_redis_nothing_is_lost(nodes: Nodes, redis: Redis) -> None
             assert (await b.messages(1))[0]["msg"] == "back"
 
 
+async def test_read_marks_without_redis(nodes: Nodes, redis: Redis) -> None:
+    """The look finds them, and each is told once, however many looks do; so it is with Redis too."""
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(two, "bob")
+    conv = f"d:{alice}:{bob}"
+    async with log_in(one, alice) as a, log_in(two, bob) as b:
+        for seq in (1, 2, 3):
+            assert (await a.ok(Kind.DIRECT, toid=bob, msg="m"))["seq"] == seq
+        await b.messages(3)
+        for seq, fault in ((1, None), (2, redis.kill), (3, redis.start)):
+            if fault is not None:
+                fault()
+            await b.ok(Kind.READ, conv=conv, seq=seq)
+            assert await a.receive(Kind.READ) == {"msgid": Kind.READ, "conv": conv, "seq": seq, "id": bob}
+        await trio.sleep(1.5)  # several looks
+        await a.quiet()
+
+
 async def test_the_local_bus_is_refused_beside_another_node(nodes: Nodes, settings: Settings) -> None:
     with pytest.raises(StartupError, match="they would not hear each other"):
         async with trio_chat.open_server(attrs.evolve(settings, node="three", bus="local:")):
@@ -166,11 +185,35 @@ async def test_the_local_bus_is_refused_beside_another_node(nodes: Nodes, settin
     assert [record.name for record in await records(nodes[0])] == ["one", "two"]
 
 
+async def test_a_second_node_of_one_name_is_refused(nodes: Nodes, settings: Settings) -> None:
+    one, _ = nodes
+    alice = await register(one.addresses[0], "alice")
+    async with log_in(one.addresses[0], alice):
+        with pytest.raises(
+            StartupError, match=r"a node 'one' is running on .* each node needs a --node name of its own"
+        ):
+            async with trio_chat.open_server(attrs.evolve(settings, node="one")):
+                pass
+        assert [record.name for record in await records(one)] == ["one", "two"]
+        assert await one.node.presence._table.users_of(one.node.presence._node) == {alice}
+
+
+async def test_a_former_life_is_cleared_after_a_look(nodes: Nodes, settings: Settings) -> None:
+    table = nodes[0].node.presence._table
+    alice = await register(nodes[0].addresses[0], "alice")
+    killed = await table.register_node("three", "its bus")
+    await table.enter(alice, killed, False)
+    async with trio_chat.open_server(attrs.evolve(settings, node="three")) as three:
+        assert killed not in [record.id for record in await records(three)]
+        async with log_in(three.addresses[0], alice, modern=False):
+            pass  # he is not taken for online
+
+
 async def test_two_nodes_with_local_buses_are_refused(settings: Settings) -> None:
     alone = attrs.evolve(settings, bus="local:", node="one", lease=1.0)
     async with trio_chat.open_server(alone) as first:
         alice = await register(first.addresses[0], "alice")
-        with pytest.raises(StartupError, match="the node one is running on this database"):
+        with pytest.raises(StartupError, match="a node 'one' is running on this database"):
             async with trio_chat.open_server(attrs.evolve(alone, node="two")):
                 pass
         async with log_in(first.addresses[0], alice, modern=False):  # the first one goes on as if nothing had been
@@ -248,6 +291,23 @@ async def test_a_key_at_once_through_both_nodes(nodes: Nodes) -> None:
         got = await b.messages(50)
         assert [m["seq"] for m in got] == list(range(1, 51))
         assert {(m["key"], m["seq"]) for m in got} == set(answers)
+        await b.quiet()
+
+
+async def test_a_key_is_remembered_for_ever(nodes: Nodes, mariadb: MariaDB, settings: Settings) -> None:
+    """Sent again years later, when both have long forgotten everything, through the other node: the first one's answer."""
+    one, two = (node.addresses[0] for node in nodes)
+    alice, bob = await register(one, "alice"), await register(two, "bob")
+    async with log_in(one, alice) as a:
+        assert (await a.ok(Kind.DIRECT, toid=bob, msg="once", key="k"))["seq"] == 1
+        for number in range(10):
+            await a.ok(Kind.DIRECT, toid=bob, msg=str(number))
+    long_ago = 1_000_000_000_000
+    mariadb.sql(f"UPDATE Message SET ts = {long_ago} WHERE seq = 1", settings.database.rpartition("/")[2])
+    async with log_in(two, alice) as a, log_in(one, bob) as b:
+        again = await a.ok(Kind.DIRECT, toid=bob, msg="once", key="k")
+        assert (again["seq"], again["ts"]) == (1, long_ago)
+        assert len(await b.messages(11)) == 11
         await b.quiet()
 
 

@@ -158,6 +158,27 @@ async def test_a_frozen_node_comes_back_without_ghosts(tmp_path: Path, settings:
             assert (await a.receive(within=10))["id"] == bob
 
 
+async def test_a_node_that_stood_still_is_killed_and_started(tmp_path: Path, settings: Settings) -> None:
+    """Its operator has lost patience: what it held is given up, and it begins a new life beside the others."""
+    with ChatNode(tmp_path, "one", settings) as one, ChatNode(tmp_path, "two", settings) as two:
+        alice, bob = await register(one.address, "alice"), await register(two.address, "bob")
+        async with log_in(one.address, alice) as a:
+            await a.ok(Kind.ADD_FRIEND, friendid=bob)
+            async with log_in(two.address, bob) as b:
+                assert (await a.receive())["state"] == "online"
+                await a.ok(Kind.DIRECT, toid=bob, msg="before")
+                await b.messages(1)
+                two.pause()
+                await a.ok(Kind.DIRECT, toid=bob, msg="while it stands still")
+                await trio.to_thread.run_sync(two.kill)
+                await trio.to_thread.run_sync(two.start)
+                assert (await a.receive(Kind.PRESENCE, within=15))["state"] == "offline"
+            async with log_in(two.address, bob, modern=True) as b:
+                assert (await a.receive(Kind.PRESENCE))["state"] == "online"
+                assert [m["msg"] for m in await b.messages(2)] == ["before", "while it stands still"]
+            assert (await a.receive(Kind.PRESENCE))["state"] == "offline"
+
+
 async def test_a_sqlite_node_is_killed_again_and_again(tmp_path: Path) -> None:
     """Keys sent again after each kill: every message once, where it was acknowledged."""
     with ChatNode(tmp_path, "one", Settings(database=f"sqlite:///{tmp_path / 'chat.db'}")) as node:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import pytest
@@ -15,6 +16,10 @@ from tests.faults.load import Receiver, Sender, check
 from tests.http.raw import address_of, ask, request
 from tests.wire import Wire, log_in, register
 from trio_chat import Address, Server, Settings
+from trio_chat.store.mysql_driver import Connection
+from trio_chat.store.mysql_handshake import ConnectFailed
+from trio_chat.store.mysql_options import parse_url
+from trio_chat.store.mysql_protocol import ServerError
 from trio_chat.verify.programs.mariadb import MariaDB
 from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.messages import Kind
@@ -57,7 +62,22 @@ async def stay_away(redis: Redis) -> None:
     await in_thread(redis.start)
 
 
-@pytest.mark.parametrize("fault", [flap, stand_still, stay_away])
+async def throw_out(redis: Redis) -> None:
+    """Every subscriber is cut off, again and again, as Redis does with one that is over its output buffer's limit."""
+    with redis.client() as client:
+        for _ in range(5):
+            client.client_kill_filter(_type="pubsub", skipme=False)
+            await trio.sleep(0.2)
+
+
+async def run_out_of_memory(redis: Redis) -> None:
+    with redis.client() as client:
+        client.config_set("maxmemory", 1)
+        await trio.sleep(1)
+        client.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("fault", [flap, stand_still, stay_away, throw_out, run_out_of_memory])
 async def test_redis_fails_in_a_burst(nodes: Nodes, redis: Redis, fault: Fault) -> None:
     """On the same node nobody notices; on the other one messages come some seconds late at worst, all and in order."""
     one, two = (node.addresses[0] for node in nodes)
@@ -206,6 +226,96 @@ async def test_the_database_is_restarted_under_load(nodes: Nodes, mariadb: Maria
         await receiver.wait(600, within=20)
         nursery.cancel_scope.cancel()
     await check(addresses[1], "alice", f"d:{alice}:{bob}", [sender], receiver)
+
+
+async def test_connections_that_idled_too_long_cost_no_request(settings: Settings, mariadb: MariaDB) -> None:
+    """The database has closed them all, past its `wait_timeout`; the next request of each kind works."""
+    name = settings.database.rpartition("/")[2]
+    idle = f"SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{name}' AND time > 1"
+    # A node that asks for nothing by itself for a while.
+    quiet = attrs.evolve(settings, sweep=60.0, lease=10.0)
+    mariadb.sql("SET GLOBAL wait_timeout = 1")
+    try:
+        async with trio_chat.open_server(quiet) as server:
+            address = server.addresses[0]
+            alice, bob = await register(address, "alice"), await register(address, "bob")
+            async with log_in(address, alice) as a, log_in(address, bob) as b:
+                for number in range(2):
+                    await a.ok(Kind.DIRECT, toid=bob, msg=str(number))
+                    await b.ok(Kind.HISTORY, conv=f"d:{alice}:{bob}")
+                    async with log_in(address, bob):
+                        pass
+                    await trio.sleep(1.2)
+                    with trio.fail_after(10):
+                        while mariadb.sql(idle) != [["0"]]:
+                            await trio.sleep(0.1)
+                assert [m["msg"] for m in await b.messages(2)] == ["0", "1"]
+    finally:
+        mariadb.sql("SET GLOBAL wait_timeout = 28800")
+
+
+@pytest.fixture
+async def plain_user(settings: Settings, mariadb: MariaDB) -> AsyncIterator[Settings]:
+    """A node's database user as operators make it, without the rights that let root write at all times."""
+    name = settings.database.rpartition("/")[2]
+    mariadb.sql(f"CREATE USER chat IDENTIFIED BY 'secret'; GRANT ALL ON {name}.* TO chat")
+    yield attrs.evolve(settings, database=settings.database.replace("root@", "chat:secret@"))
+    mariadb.sql("DROP USER chat")
+
+
+async def test_the_database_becomes_read_only(plain_user: Settings, mariadb: MariaDB) -> None:
+    """As after a failover to a replica: writing is `unavailable`, reading goes on, and it heals by itself."""
+    async with trio_chat.open_server(plain_user) as server:
+        address = server.addresses[0]
+        alice, bob = await register(address, "alice"), await register(address, "bob")
+        async with log_in(address, alice) as a, log_in(address, bob) as b:
+            await a.ok(Kind.DIRECT, toid=bob, msg="before", key="1")
+            mariadb.sql("SET GLOBAL read_only = 1")
+            try:
+                refused = await a.call(Kind.DIRECT, toid=bob, msg="during", key="2")
+                history = await a.ok(Kind.HISTORY, conv=f"d:{alice}:{bob}")
+            finally:
+                mariadb.sql("SET GLOBAL read_only = 0")
+            assert refused["error"] == "unavailable"
+            assert [m["msg"] for m in history["messages"]] == ["before"]
+            assert (await a.ok(Kind.DIRECT, toid=bob, msg="during", key="2"))["seq"] == 2
+            assert [m["msg"] for m in await b.messages(2)] == ["before", "during"]
+
+
+async def test_the_database_takes_no_more_connections(plain_user: Settings, mariadb: MariaDB) -> None:
+    """Others have taken them all: who needs one is told `unavailable`, nobody is thrown out, and it heals by itself."""
+    own = "SELECT id FROM information_schema.processlist WHERE user = 'chat'"
+    others = parse_url(mariadb.url(plain_user.database.rpartition("/")[2]), timeout=3, pool=2)
+    async with trio_chat.open_server(attrs.evolve(plain_user, sweep=60.0, lease=10.0)) as server:
+        address = server.addresses[0]
+        alice, bob = await register(address, "alice"), await register(address, "bob")
+        async with log_in(address, alice) as a, log_in(address, bob) as b, AsyncExitStack() as stack:
+            await a.ok(Kind.DIRECT, toid=bob, msg="before", key="1")
+            mariadb.sql("SET GLOBAL max_connections = 10")
+            stack.callback(mariadb.sql, "SET GLOBAL max_connections = 200")
+            with trio.fail_after(10):
+                first = await Connection.open(others, autocommit=True, lock_wait=1)
+                stack.push_async_callback(first.quit)
+                taken = False
+                while not taken:
+                    with contextlib.suppress(ConnectFailed):
+                        while True:
+                            other = await Connection.open(others, autocommit=True, lock_wait=1)
+                            stack.push_async_callback(other.quit)
+                    # What the node has of them, or got again in between.
+                    threads = (await first.execute(own)).rows
+                    for (thread,) in threads:
+                        with contextlib.suppress(ServerError):  # it has just ended
+                            await first.execute(f"KILL {thread:d}")
+                    taken = not threads
+            began = time.monotonic()
+            refused = await a.call(Kind.DIRECT, toid=bob, msg="during", key="2")
+            assert refused["error"] == "unavailable"
+            assert time.monotonic() - began < 5
+            await b.ok(Kind.PING)
+            await stack.aclose()
+            assert (await a.ok(Kind.DIRECT, toid=bob, msg="during", key="2"))["seq"] == 2
+            assert [m["msg"] for m in await b.messages(2)] == ["before", "during"]
 
 
 async def test_dead_connections_in_the_pool_cost_no_request(address: Address, mariadb: MariaDB) -> None:

@@ -198,3 +198,32 @@ def test_deliveries_that_were_not_taken_are_dropped_with_their_receipts() -> Non
     assert outbox.take(b"\n") == b"answer\nnext\n"
     assert outbox.sent(12) == [(2, "g:1", 3)]
     assert not outbox
+
+
+def test_one_frame_that_is_larger_than_the_limit_is_not_counted() -> None:
+    outbox = Outbox(8)
+    over = []
+    for frame in (b"x" * 20, b"abc", b"def", b"y" * 20):
+        outbox.push(frame)
+        over.append(outbox.over)
+    assert over == [False, False, False, True]
+    outbox.take(b"\n")
+    over.clear()
+    for count in (21, 8, 13):
+        outbox.sent(count)
+        over.append(outbox.over)
+    assert over == [True, True, False], "the second one counts, also when the first has been sent"
+    outbox.push(b"x" * 20)
+    assert outbox.over is False
+
+
+def test_a_receipt_without_a_frame_is_due_after_all_that_is_queued() -> None:
+    outbox = Outbox(100)
+    outbox.mark((1, "g:1", 1))
+    assert outbox.sent(0) == [(1, "g:1", 1)]
+    outbox.push(b"ab", ((1, "g:1", 2),))
+    outbox.mark((1, "g:1", 3))
+    outbox.push(b"cd")
+    outbox.take(b"\n")
+    assert outbox.sent(2) == []
+    assert outbox.sent(1) == [(1, "g:1", 2), (1, "g:1", 3)]

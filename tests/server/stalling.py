@@ -32,6 +32,8 @@ class Stalling:
         self.takes = _PLENTY
         self.sent = b""
         self._writable = trio.Event()
+        #: Set once the server reads from this client.
+        self.reading = trio.Event()
 
     def request(self, kind: Kind, **fields: Any) -> None:
         """Send one frame as one chunk."""
@@ -52,6 +54,7 @@ class Stalling:
         self._writable.set()
 
     async def receive(self) -> bytes:
+        self.reading.set()
         return await self._incoming.receive()
 
     def send_nowait(self, data: bytes) -> int:
@@ -78,6 +81,7 @@ async def stalling(server: Server) -> AsyncIterator[tuple[Connection, Stalling]]
     server.node.connections[connection] = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.run)
+        await transport.reading.wait()
         yield connection, transport
         nursery.cancel_scope.cancel()
 

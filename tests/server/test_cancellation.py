@@ -65,6 +65,9 @@ async def test_a_connection_that_ends_at_any_step_leaves_nothing(server: Server)
         await b.ok(Kind.DIRECT, toid=alice, msg="missed")
     async with connect(address) as wire:
         token = (await wire.ok(Kind.LOGIN, id=alice, password="secret"))["token"]
+    with trio.fail_after(10):
+        while node.router.accounts:
+            await trio.sleep(0.001)
     requests: list[dict[str, object]] = [
         {"msgid": 20, "version": 1},
         {"msgid": 1, "token": token},

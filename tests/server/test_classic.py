@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from tests.wire import Frame, Wire, connect, log_in, register
-from trio_chat import Address
+from trio_chat import Address, Server
+from trio_chat.store.log import MessageLog
+from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
 NUL = b"\0"
@@ -196,3 +198,46 @@ async def test_what_kills_the_family_is_harmless_here(address: Address, poison: 
     async with connect(address, modern=False, terminator=NUL) as wire, connect(address) as other:
         await wire.send_bytes(poison)
         await other.quiet()
+
+
+@pytest.mark.parametrize("length", [10, 700], ids=["in LOGIN_ACK", "as frames of their own"])
+async def test_ones_own_messages_do_not_come_back(address: Address, length: int) -> None:
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    conv = f"d:{alice}:{bob}"
+    async with log_in(address, alice) as a, log_in(address, bob) as b:
+        for number in range(2):
+            await b.ok(Kind.DIRECT, toid=alice, msg=f"{number} from bob".ljust(length))
+            await a.ok(Kind.DIRECT, toid=bob, msg=f"{number} from alice".ljust(length))
+    async with log_in(address, alice, modern=False, terminator=NUL) as a:
+        got = parsed(a.ack.get("offlinemsg", []))
+        while len(got) < 2:
+            got.append(await a.receive())
+        assert [message["msg"].strip() for message in got] == ["0 from bob", "1 from bob"]
+        await a.quiet()
+        # Nor does what another device of hers sends.
+        async with log_in(address, alice) as device:
+            await device.ok(Kind.DIRECT, toid=bob, msg="from the other device")
+            await device.ok(Kind.DIRECT, toid=alice, msg="to herself")
+            assert (await a.receive())["msg"] == "to herself"
+            await a.quiet()
+            found = {each["conv"]: each for each in (await device.ok(Kind.CONVERSATIONS))["conversations"]}
+            assert found[conv]["received_seq"] == found[conv]["last_seq"] == 5
+
+
+async def test_a_conversation_that_begins_while_a_login_reads_is_delivered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = server.addresses[0]
+    alice, _, _ = [await register(address, name) for name in ("alice", "bob", "carol")]
+    undelivered = MessageLog.undelivered
+    async with log_in(address, "bob") as b, log_in(address, "carol") as c:
+        await b.ok(Kind.DIRECT, toid=alice, msg="missed")
+
+        async def begin_before_reading(self: MessageLog, userid: int, limit: int) -> list[Delivery]:
+            await c.ok(Kind.DIRECT, toid=alice, msg="new")
+            return await undelivered(self, userid, limit)
+
+        monkeypatch.setattr(MessageLog, "undelivered", begin_before_reading)
+        async with log_in(address, alice, modern=False) as a:
+            assert [json.loads(message)["msg"] for message in a.ack["offlinemsg"]] == ["missed"]
+            assert (await a.receive(Kind.DIRECT))["msg"] == "new"

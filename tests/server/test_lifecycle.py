@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
+import os
+import resource
+import socket
+import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
+import structlog
 import trio
 
 import trio_chat
-from tests.wire import WireClosed, connect, log_in, register
+from tests.wire import Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
 from trio_chat.errors import StartupError
 from trio_chat.wire.messages import Kind
@@ -46,12 +53,23 @@ async def test_cancelling_ends_it_at_once(settings: Settings) -> None:
     with trio.move_on_after(5) as scope:
         async with trio_chat.open_server(settings) as server:
             alice = await register(server.addresses[0], "alice")
-            async with log_in(server.addresses[0], alice):
+            async with log_in(server.addresses[0], alice) as a:
+                await a.ok(Kind.DIRECT, toid=alice, msg="received")
+                await a.send(Kind.RECEIVED, conv=f"d:{alice}:{alice}", seq=1)
+                await a.quiet()
                 scope.cancel()
+                began = trio.current_time()
                 await trio.sleep_forever()
     assert scope.cancelled_caught
+    assert trio.current_time() - began < 1.5  # nothing waits for a task that has been cancelled too
+    database = sqlite3.connect(settings.database.removeprefix("sqlite:///"))
+    assert database.execute("SELECT received FROM DeliveryCursor").fetchall() == [(1,)]
+    assert database.execute("SELECT state FROM User").fetchall() == [("offline",)]
+    assert database.execute("SELECT * FROM Presence").fetchall() == []
+    assert database.execute("SELECT * FROM Node").fetchall() == []
+    database.close()
     async with trio_chat.open_server(settings) as server, log_in(server.addresses[0], alice, modern=False):
-        pass  # nobody is online for ever
+        pass
 
 
 async def test_data_and_presence_after_a_restart(settings: Settings) -> None:
@@ -96,6 +114,57 @@ async def test_a_port_in_use_is_said_clearly(address: Address, settings: Setting
     with pytest.raises(StartupError, match=f"cannot listen on {address}"):
         async with trio_chat.open_server(attrs.evolve(settings, tcp=(address,))):
             pass
+
+
+async def test_of_several_addresses_one_is_in_use(address: Address, settings: Settings) -> None:
+    """Those before it are listened on no more: the next try can have them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        first = Address(*free.getsockname())
+    with pytest.raises(StartupError, match=f"cannot listen on {address}"):
+        async with trio_chat.open_server(attrs.evolve(settings, tcp=(first, address))):
+            pass
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream(first.host, first.port)
+
+
+@pytest.mark.settings(tcp=(Address("::1", 0), Address("127.0.0.1", 0)))
+async def test_ipv6(server: Server) -> None:
+    six, four = server.addresses
+    assert (six.host, str(six)) == ("::1", f"[::1]:{six.port}")
+    alice, bob = await register(six, "alice"), await register(four, "bob")
+    async with log_in(six, alice) as a, log_in(four, bob) as b:
+        await a.ok(Kind.DIRECT, toid=bob, msg="six")
+        assert [m["msg"] for m in await b.messages(1)] == ["six"]
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Every new file or socket of this process fails with EMFILE."""
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_out_of_descriptors(address: Address, logs: list[structlog.typing.EventDict]) -> None:
+    """Who is here stays and is served; who comes waits in the kernel's queue until there are descriptors again."""
+    alice = await register(address, "alice")
+    async with log_in(address, alice) as a:
+        with trio.socket.socket() as sock:
+            with no_more_descriptors():
+                await sock.connect((address.host, address.port))
+                with trio.fail_after(5):
+                    while not any(entry["event"] == "cannot accept connections" for entry in logs):
+                        await trio.sleep(0.01)
+                await a.ok(Kind.DIRECT, toid=alice, msg="still here")
+            late = Wire(trio.SocketStream(sock))
+            await late.send(Kind.PING)
+            await late.receive(Kind.PONG)
 
 
 @pytest.mark.settings(heartbeat=0.2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 import trio
 
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
-from trio_chat.store.log import MessageLog
+from trio_chat.store.log import Cursor, Draft, MessageLog, Stored
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
@@ -483,3 +484,63 @@ async def test_ones_own_messages_leave_no_hole_in_what_was_missed(
         assert [frame["seq"] for frame in await a.messages(50)] == list(range(2, 52))
         await a.send(Kind.RECEIVED, conv=conv, seq=51)
         assert [frame["seq"] for frame in await a.messages(2)] == [52, 53]
+
+
+class _HeldAnswers:
+    """A log whose transactions are committed, and not answered before `go_on`."""
+
+    def __init__(self, log: MessageLog) -> None:
+        self._log = log
+        self.stored, self.go_on = trio.Event(), trio.Event()
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Stored]:
+        stored = await self._log.append(drafts)
+        self.stored.set()
+        await self.go_on.wait()
+        return stored
+
+
+async def test_a_message_that_a_login_reads_before_its_sender_hears_of_it_is_answered_once(server: Server) -> None:
+    address, node = server.addresses[0], server.node
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    held = _HeldAnswers(node.messages)
+    node.writer._log = held  # type: ignore[assignment]
+    async with log_in(address, alice) as a:
+        await a.send(Kind.DIRECT, ref="first", toid=bob, msg="hello")
+        await held.stored.wait()
+        async with log_in(address, bob) as b:
+            assert (await b.receive())["seq"] == 1
+            await a.quiet()
+            held.go_on.set()
+            reply = await a.receive()
+            assert (reply["ref"], reply["seq"]) == ("first", 1)
+            await a.quiet()
+
+
+async def test_a_conversation_that_begins_here_during_a_login_is_forgotten_with_the_last_who_is_in_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, node = server.addresses[0], server.node
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    conv, cursors = f"d:{alice}:{bob}", MessageLog.cursors
+    async with log_in(address, alice) as a:
+
+        async def begin_after_reading(self: MessageLog, userid: int) -> list[Cursor]:
+            found = await cursors(self, userid)
+            # As if it came from another node, and the look at the database had found it first.
+            await self.append([Draft(conv, alice, "alice", bob, "hello", "", None)])
+            assert node.router._open_direct(conv, alice, bob)
+            return found
+
+        monkeypatch.setattr(MessageLog, "cursors", begin_after_reading)
+        async with log_in(address, bob) as b:
+            node.router.heard(conv, 1)
+            assert (await b.receive())["seq"] == 1
+            await a.aclose()
+            with trio.fail_after(5):
+                while alice in node.router.accounts:
+                    await trio.sleep(0.001)
+    with trio.fail_after(5):
+        while node.router.accounts:
+            await trio.sleep(0.001)
+    assert dict(node.router.statistics())["conversations"] == 0

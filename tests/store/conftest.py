@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
 import pytest
 import trio
 
+from tests.simulation.chance import WallClock
+from tests.simulation.database import Engine, Handle
 from trio_chat.store.accounts import Accounts
-from trio_chat.store.contract import Dialect
+from trio_chat.store.contract import Database, Dialect
 from trio_chat.store.groups import Groups
 from trio_chat.store.log import MessageLog
 from trio_chat.store.mysql import MySQL
@@ -45,14 +49,14 @@ def open_mysql(kind: str, url: str) -> MySQL:
 class Store:
     """Everything that a node asks a database for."""
 
-    database: SQLite | MySQL
+    database: Database
     accounts: Accounts
     groups: Groups
     log: MessageLog
     presence: PresenceTable
 
     @classmethod
-    def on(cls, database: SQLite | MySQL) -> Store:
+    def on(cls, database: Database) -> Store:
         return cls(database, Accounts(database), Groups(database), MessageLog(database), PresenceTable(database))
 
     async def people(self, count: int) -> list[int]:
@@ -84,10 +88,17 @@ def kind(request: pytest.FixtureRequest) -> str:
     return chosen
 
 
+@pytest.fixture(params=[*KINDS, "simulated"])
+def contracted(request: pytest.FixtureRequest) -> str:
+    """The kinds of databases that keep the contract: the simulation's too."""
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture
-def emptied(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def emptied(contracted: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The path or the URL of a database with our schema and nothing in it."""
-    if kind == "sqlite":
+    if contracted in {"sqlite", "simulated"}:
         return str(tmp_path / "chat.db")
     mariadb: MariaDB = request.getfixturevalue("mariadb")
     name: str = request.getfixturevalue("migrated")
@@ -105,15 +116,21 @@ def bare(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def stores(kind: str, emptied: str) -> AsyncIterator[tuple[Store, Store]]:
+async def stores(contracted: str, emptied: str) -> AsyncIterator[tuple[Store, Store]]:
     """An empty database as two nodes see it. SQLite serves one node, so there both are the same."""
-    if kind == "sqlite":
+    if contracted == "simulated":
+        async with Engine.open(Path(emptied), WallClock(), random.Random(1)) as engine:
+            one, two = Handle(engine, 10), Handle(engine, 10)
+            await migrate(one)
+            yield Store.on(one), Store.on(two)
+    elif contracted == "sqlite":
         async with SQLite.open(Path(emptied)) as sqlite:
             await migrate(sqlite)
             yield Store.on(sqlite), Store.on(sqlite)
     else:
-        async with open_mysql(kind, emptied).open() as one, open_mysql(kind, emptied).open() as two:
-            yield Store.on(one), Store.on(two)
+        make = partial(open_mysql, contracted, emptied)
+        async with make().open() as first, make().open() as second:
+            yield Store.on(first), Store.on(second)
 
 
 @pytest.fixture

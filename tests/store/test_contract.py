@@ -62,8 +62,7 @@ async def test_a_batch_gets_dense_seqs_in_its_order(store: Store) -> None:
     assert more.seq == 4
     assert await whole(store, direct_conv(a, b)) == [(1, "1"), (2, "2"), (3, "3"), (4, "4")]
     assert more.ts >= stored[0].ts > 1_600_000_000_000
-    found = await store.log.find(direct_conv(a, b), 2)
-    assert found is not None
+    (found,) = await store.log.after(direct_conv(a, b), 1, 1)
     assert (found.sender, found.to, found.time, found.ts, found.key) == (b, a, "now", stored[2].ts, None)
 
 
@@ -202,8 +201,7 @@ async def test_was_stored_tells_what_became_of_a_commit(store: Store) -> None:
 async def test_any_text_comes_back_as_it_was(store: Store, text: str) -> None:
     a, b = await store.people(2)
     (stored,) = await store.log.append([direct(a, b, text, text[:64], time=text[:64])])
-    found = await store.log.find(stored.conv, 1)
-    assert found is not None
+    (found,) = await store.log.after(stored.conv, 0, 1)
     assert (found.msg, found.key, found.time) == (text, text[:64], text[:64])
     (row,) = await offline(store, b)
     assert (row["msg"], row["time"]) == (text, text[:64])
@@ -259,7 +257,7 @@ async def test_history_in_both_directions(store: Store) -> None:
     assert await before(3, 5) == [1, 2]
     assert await before(1, 5) == []
     assert await store.log.after("d:1:999999", 0, 5) == []
-    assert await store.log.find(conv, 11) is None
+    assert await store.log.after(conv, 10, 5) == []
 
 
 async def test_undelivered_is_in_the_order_of_storing(store: Store) -> None:
@@ -323,9 +321,13 @@ async def test_changes_since_a_time(store: Store) -> None:
     assert sorted(changes.joins) == [(group, a), (group, b)]
     assert entered is not None
     assert changes.states == [(a, "online", entered.changed)]
+    assert changes.marks == []
     assert changes.now >= before
+    await store.log.mark_seen(b, direct_conv(a, b), 2)
+    await store.log.mark_seen(b, direct_conv(a, b), 1)
+    assert (await store.log.changes(before)).marks == [(b, direct_conv(a, b), 2)]
     later = await store.log.changes(changes.now + 60_000)
-    assert (later.heads, later.joins, later.states) == ([], [], [])
+    assert (later.heads, later.joins, later.states, later.marks) == ([], [], [], [])
 
 
 # --- what tools of the family see ---
@@ -393,25 +395,38 @@ async def test_the_same_name_from_two_nodes_at_once(stores: Stores) -> None:
 
 async def test_tokens_expire_and_are_renewed_and_revoked(store: Store) -> None:
     a, b = await store.people(2)
+    accounts = store.accounts
     first, second, third = bytes(range(32)), b"\0" * 32, b"'\\\x1a\n%?\xff\x80" * 4
     for digest, userid in ((first, a), (second, a), (third, b)):
-        await store.accounts.keep_token(digest, userid, NOW + 1000, NOW)
+        await accounts.keep_token(digest, userid, NOW + 1000, NOW)
 
-    async def owner(digest: bytes, now: int) -> int | None:
-        found = await store.accounts.by_token(digest, now)
-        return found[0].id if found else None
+    async def owner(digest: bytes, now: int, renewed_until: int = NOW + 1000) -> int | None:
+        account = await accounts.use_token(digest, renewed_until, now)
+        return account.id if account else None
 
+    # The same time once more is a renewal too.
     assert [await owner(digest, NOW + 999) for digest in (first, second, third)] == [a, a, b]
     assert await owner(first, NOW + 1000) is None
     assert await owner(b"x" * 32, NOW) is None
-    await store.accounts.keep_token(first, a, NOW + 9000, NOW + 2000)  # renews, and removes a's expired ones
-    assert [await owner(digest, NOW) for digest in (first, second, third)] == [a, None, b]
-    found = await store.accounts.by_token(first, NOW + 8999)
-    assert found is not None
-    assert found[1] == NOW + 9000
-    await store.accounts.revoke_token(first)
-    await store.accounts.revoke_token(first)
-    assert [await owner(digest, NOW) for digest in (first, third)] == [None, b]
+    assert await owner(first, NOW, NOW + 9000) == a
+    assert [await owner(first, NOW + 8999, NOW + 9000), await owner(first, NOW + 9000)] == [a, None]
+    # A new one for anybody is the end of all that have expired.
+    await accounts.keep_token(b"y" * 32, b, NOW + 9000, NOW + 2000)
+    assert [await owner(digest, NOW) for digest in (first, second, third)] == [a, None, None]
+    await accounts.revoke_token(first)
+    await accounts.revoke_token(first)
+    assert await owner(first, NOW) is None
+
+
+async def test_a_token_that_is_revoked_while_it_is_used_stays_revoked(stores: Stores) -> None:
+    (a,) = await stores[0].people(1)
+    for number in range(20):
+        digest = bytes([number]) * 32
+        await stores[0].accounts.keep_token(digest, a, NOW + 1000, NOW)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stores[0].accounts.use_token, digest, NOW + 9000, NOW)
+            nursery.start_soon(stores[1].accounts.revoke_token, digest)
+        assert await stores[0].accounts.use_token(digest, NOW + 9000, NOW) is None
 
 
 # --- groups ---

@@ -337,7 +337,9 @@ async def test_the_lock_ends_with_a_failed_or_cancelled_migration(database: MySQ
             scope.cancel()
             await session.execute("SELECT SLEEP(10)")
     with trio.fail_after(5):
-        await database.execute_script(["CREATE TABLE a (id INT) -- 100%?", "INSERT INTO a VALUES (1)"])
+        async with database.migration_lock() as session:
+            await session.execute("CREATE TABLE a (id INT) -- 100%?")
+            await session.execute("INSERT INTO a VALUES (1)")
     (result,) = await database.read(statements("SELECT id FROM a"))
     assert result.rows == [(1,)]
 
@@ -360,4 +362,5 @@ async def test_a_lock_that_another_node_keeps(
     other = MySQL(attrs.evolve(database.options, user="root"))
     async with other.migration_lock():
         with pytest.raises(StartupError, match=r"another node.*trio-chat\.migrate\."):
-            await database.execute_script([])
+            async with database.migration_lock():
+                pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -105,29 +104,7 @@ async def test_caching_sha2_by_the_password_over_tls(authority: Authority) -> No
         await logs_in(attrs.evolve(options, host="localhost", tls=trust))
 
 
-async def test_caching_sha2_does_not_give_the_password_to_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = bytearray()
-
-    async def talk(server: FakeServer) -> None:
-        await server.greet()
-        await server.receive()
-        await server.switch(b"caching_sha2_password")
-        await server.send(b"\1\4")
-        async for data in server.stream:
-            heard.extend(data)
-
-    # As where the package is not installed.
-    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.hashes", None)
-    before = open_descriptors()
-    async with serving(talk) as options:
-        with pytest.raises(ConnectFailed, match=r"caching_sha2_password.*TLS"):
-            await handshake(options)
-    assert open_descriptors() == before
-    assert not heard
-
-
 async def test_caching_sha2_encrypts_the_password_for_the_server_s_key(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="the way over plain TCP to MySQL 8 needs this optional package")
     openssl = find_program("openssl")
     key = tmp_path / "key.pem"
     await trio.run_process([openssl, "genrsa", "-out", str(key), "2048"], capture_stderr=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +17,7 @@ from tests.store.conftest import TABLES, Store, open_mysql
 from trio_chat.errors import StartupError
 from trio_chat.store.contract import Dialect, Result, Steps, Value
 from trio_chat.store.mysql import MySQL
-from trio_chat.store.schema import MigrationSession, migrate, newest, schema
+from trio_chat.store.schema import MigrationSession, _statements, migrate, newest, schema, to_sqlite
 from trio_chat.store.sqlite import SQLite
 
 #: What tools and people who know the family expect; we may have more columns.
@@ -215,6 +216,48 @@ async def test_killed_at_a_later_statement_each_time(database: SQLite | MySQL) -
         except Killed:
             continue
         break
+    await works(database)
+
+
+FIRST = _statements((Path(__file__).parent / "schema_1.sql").read_text())
+
+
+async def make_first(database: SQLite | MySQL) -> None:
+    """The database of a first version, with somebody in it."""
+    async with database.migration_lock() as session:
+        translate = to_sqlite if isinstance(database, SQLite) else str
+        for statement in FIRST:
+            await session.execute(translate(statement))
+        await session.execute(
+            "CREATE TABLE SchemaVersion (version BIGINT NOT NULL, goal BIGINT NOT NULL, done BIGINT NOT NULL)"
+        )
+        await session.execute("INSERT INTO SchemaVersion (version, goal, done) VALUES (1, 1, 0)")
+        await session.execute("INSERT INTO User (name, password) VALUES ('first', '-')")
+        await session.execute("INSERT INTO DeliveryCursor (userid, conv, received, seen) VALUES (1, 'd:1:2', 3, 2)")
+
+
+async def test_from_the_first_version(database: SQLite | MySQL) -> None:
+    """Its data stay, and it ends as a new one begins."""
+    await make_first(database)
+    await migrate(database)
+    found = await columns(database)
+    del found["OfflineMessage"], found["SchemaVersion"]
+    assert found == declared()
+    assert await ask(database, "SELECT received, seen FROM DeliveryCursor") == [(3, 2)]
+    await works(database)
+
+
+async def test_from_the_first_version_killed_at_every_statement(database: SQLite | MySQL) -> None:
+    await make_first(database)
+    for _ in range(100):
+        mortal = Mortal(database, lives=4)  # two that look, one that changes, and the count of it
+        with contextlib.suppress(Killed):
+            await migrate(mortal)
+            break
+        mortal = Mortal(database, lives=3)
+        with contextlib.suppress(Killed):
+            await migrate(mortal)
+            break
     await works(database)
 
 

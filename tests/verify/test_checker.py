@@ -315,6 +315,14 @@ def refused_and_stored() -> list[Record]:
     return tale.read_logs()
 
 
+def refused() -> list[Record]:
+    tale = story()
+    alice = tale.login(ALICE)
+    tale.add(Requested(0, alice, "x", "GROUP", "g:7", "kx", "let me in"))
+    tale.add(Answered(0, alice, "x", "not_a_member"))
+    return tale.read_logs()
+
+
 def stranger() -> list[Record]:
     history = good()
     carol = Opened(0, 99), LoggedIn(0, 99, CAROL)
@@ -411,6 +419,7 @@ SPOILT = {
     "fall": [fall, time_falls],
     "hole": [hole, hole_at_login, hole_after_joining],
     "presence-wrong": [ghost, wrongly_online, wrongly_offline],
+    "refused": [refused],
     "stored-twice": [stored_twice, stored_twice_without_a_key, acknowledged_twice_differently],
     "swapped": [swapped],
     "two-orders": [two_orders],

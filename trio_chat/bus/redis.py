@@ -60,8 +60,8 @@ class RedisBus:
         limits = limits or RedisLimits()
         # SELECT does not separate publish/subscribe: the database's number is part of the names.
         scope = Scope(f"{prefix}:{self._address.db}", secrets.token_hex(8).encode())
-        self._publisher = Publisher(self._address, limits, scope=scope, on_state=self._state_changed)
-        self._subscriber = Subscriber(self._address, limits, scope=scope, on_state=self._state_changed)
+        self._publisher = Publisher(self._address, limits, scope, self._state_changed)
+        self._subscriber = Subscriber(self._address, limits, scope, self._state_changed)
         self._running = False
         self._told_up = False
         self._told_reasons: set[str] = set()

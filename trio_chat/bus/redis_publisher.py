@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
 import hiredis
 import trio
 
+from trio_chat.backoff import Backoff
 from trio_chat.bus.contract import Event
-from trio_chat.bus.redis_health import Backoff, Broken, Heartbeat, describe
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
-from trio_chat.bus.redis_wire import INCOMPLETE, PING, Answers, Scope, command
+from trio_chat.bus.redis_wire import (
+    INCOMPLETE,
+    PING,
+    Answers,
+    Broken,
+    Heartbeat,
+    Scope,
+    command,
+    describe,
+)
 
 __all__ = ["Publisher"]
 
@@ -19,6 +29,7 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 _RECEIVE = 65_536
 
 
+@attrs.define(eq=False)
 class Publisher:
     """Writes to Redis what has gathered while the last write was under way; `publish` never waits.
 
@@ -27,33 +38,25 @@ class Publisher:
     would otherwise go unnoticed there. `on_state` is called as the subscriber's is.
     """
 
-    def __init__(
-        self,
-        address: RedisAddress,
-        limits: RedisLimits,
-        *,
-        scope: Scope,
-        on_state: Callable[[str | None], None],
-    ) -> None:
-        self._address = address
-        self._limits = limits
-        self._scope = scope
-        self._on_state = on_state
-        self._buffer: list[bytes] = []
-        self._bytes = 0
-        #: How many events the buffer has, and the write that is under way.
-        self._waiting = 0
-        self._writing = 0
-        self._wake = trio.Event()
-        #: How often something was lost, and how much of that the other nodes have been told.
-        self._losses = 0
-        self._told = 0
-        self.up = False
-        #: Events that were written, and events that were thrown away.
-        self.published = 0
-        self.dropped = 0
-        #: Connections that worked, after the first.
-        self.reconnects = -1
+    _address: RedisAddress
+    _limits: RedisLimits
+    _scope: Scope
+    _on_state: Callable[[str | None], None]
+    _buffer: list[bytes] = attrs.field(init=False, factory=list)
+    _bytes: int = attrs.field(init=False, default=0)
+    #: How many events the buffer has, and the write that is under way.
+    _waiting: int = attrs.field(init=False, default=0)
+    _writing: int = attrs.field(init=False, default=0)
+    _wake: trio.Event = attrs.field(init=False, factory=trio.Event)
+    #: How often something was lost, and how much of that the other nodes have been told.
+    _losses: int = attrs.field(init=False, default=0)
+    _told: int = attrs.field(init=False, default=0)
+    up: bool = attrs.field(init=False, default=False)
+    #: Events that were written, and events that were thrown away.
+    published: int = attrs.field(init=False, default=0)
+    dropped: int = attrs.field(init=False, default=0)
+    #: Connections that worked, after the first.
+    reconnects: int = attrs.field(init=False, default=-1)
 
     def publish(self, events: Iterable[Event]) -> None:
         if not self.up:
@@ -78,7 +81,7 @@ class Publisher:
 
     async def run(self, attempted: trio.Event) -> None:
         """Connect and write until cancelled; sets `attempted` when the first attempt to connect has ended."""
-        backoff = Backoff(self._limits)
+        backoff = Backoff(self._limits.retry_min_seconds, self._limits.retry_max_seconds)
         while True:
             problem = ""
             try:

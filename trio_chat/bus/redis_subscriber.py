@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
 import structlog
 import trio
 
@@ -18,36 +19,29 @@ __all__ = ["Subscriber"]
 log = structlog.get_logger(__name__)
 
 
+@attrs.define(eq=False)
 class Subscriber:
     """Keeps a thread that listens to Redis, and gives its receiver what the thread brings.
 
     `on_state` is called after every attempt to connect and at the loss of a connection: None if it works, or why not.
     """
 
-    def __init__(
-        self,
-        address: RedisAddress,
-        limits: RedisLimits,
-        *,
-        scope: Scope,
-        on_state: Callable[[str | None], None],
-    ) -> None:
-        self._address = address
-        self._limits = limits
-        self._scope = scope
-        self._on_state = on_state
-        self._channels: set[str] = set()
-        self._generation = 0
-        self._confirmed = 0
-        self._waiters = trio.lowlevel.ParkingLot()
-        self._attempted = trio.Event()
-        self._mailbox: Mailbox | None = None
-        self._receiver: Receiver | None = None
-        self._dropped = 0
-        self.up = False
-        self.received = 0
-        #: Connections that worked, after the first.
-        self.reconnects = -1
+    _address: RedisAddress
+    _limits: RedisLimits
+    _scope: Scope
+    _on_state: Callable[[str | None], None]
+    _channels: set[str] = attrs.field(init=False, factory=set)
+    _generation: int = attrs.field(init=False, default=0)
+    _confirmed: int = attrs.field(init=False, default=0)
+    _waiters: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
+    _attempted: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _mailbox: Mailbox | None = attrs.field(init=False, default=None)
+    _receiver: Receiver | None = attrs.field(init=False, default=None)
+    _dropped: int = attrs.field(init=False, default=0)
+    up: bool = attrs.field(init=False, default=False)
+    received: int = attrs.field(init=False, default=0)
+    #: Connections that worked, after the first.
+    reconnects: int = attrs.field(init=False, default=-1)
 
     @property
     def channels(self) -> int:

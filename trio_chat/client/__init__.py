@@ -14,8 +14,22 @@ from trio_chat.client.errors import (
     OtherFailure,
     ProtocolViolation,
 )
-from trio_chat.client.events import Connected, Disconnected, Event, PresenceChanged, ReadBy, SignedOut
-from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent, User
+from trio_chat.client.model import (
+    Connected,
+    Conversation,
+    Disconnected,
+    Event,
+    Friend,
+    Group,
+    Member,
+    Message,
+    Page,
+    PresenceChanged,
+    ReadBy,
+    Sent,
+    SignedOut,
+    User,
+)
 from trio_chat.client.options import Options
 
 __all__ = [

@@ -11,8 +11,8 @@ Works in programs on asyncio and on Trio. All methods are to be called in the ev
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from ssl import SSLContext
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
@@ -20,8 +20,7 @@ from typing import Any, TypeVar, overload
 import anyio
 import anyio.lowlevel
 
-from trio_chat.client.address import DEFAULT_SERVER, parse_address
-from trio_chat.client.connection import Dial, Link, tcp_dial
+from trio_chat.client.connection import Dial, Link, only_error, tcp_dial
 from trio_chat.client.errors import ConnectionLost
 from trio_chat.client.incoming import (
     ConversationList,
@@ -34,18 +33,18 @@ from trio_chat.client.incoming import (
     convert,
 )
 from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent, User
-from trio_chat.client.options import Options
+from trio_chat.client.options import DEFAULT_SERVER, Endpoint, Options
 from trio_chat.client.outgoing import Request
 from trio_chat.client.protocol import Protocol
-from trio_chat.client.state import State
+from trio_chat.client.session import State
 from trio_chat.client.streams import Events, Messages
 from trio_chat.errors import NotLoggedIn
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.messages import Kind
 
-__all__ = ["Chat", "connect"]
-
 T = TypeVar("T")
+
+__all__ = ["Chat", "connect"]
 
 
 @asynccontextmanager
@@ -66,11 +65,11 @@ async def connect(
     Raises `NotReachable` where no server greets at first, and `ValueError` for an address that is none. Cancelling is safe.
     """
     options = options or Options()
-    addresses = [parse_address(server) for server in servers or (DEFAULT_SERVER,)]
+    addresses = [Endpoint.parse(server) for server in servers or (DEFAULT_SERVER,)]
     protocol = Protocol(options, client)
     link = Link(protocol, addresses, dial or tcp_dial(ssl_context), options)
     chat = Chat(protocol, link, options)
-    with _only_error():
+    with only_error():
         async with anyio.create_task_group() as tasks:
             try:
                 await tasks.start(link.run)
@@ -130,6 +129,11 @@ class Chat:
         return self._protocol.state is (State.ANONYMOUS if self.user is None else State.ONLINE)
 
     @property
+    def closed(self) -> bool:
+        """Whether the `async with connect(...)` block was left."""
+        return self._protocol.closed
+
+    @property
     def node(self) -> str:
         """What the server that one was last connected to calls itself."""
         return self._protocol.greeting.node
@@ -137,7 +141,11 @@ class Chat:
     # The account.
 
     async def register(self, name: str, password: str) -> int:
-        """Make an account; returns its id. Does not log in. Raises `NameTaken`."""
+        """Make an account; returns its id. Does not log in.
+
+        `name` has 1 to 50 characters, `password` 1 to 1024. Raises `NameTaken`, `BadRequest`, `RateLimited`, and
+        `AlreadyLoggedIn` where somebody is. Cancelled, the account may or may not have been made.
+        """
         return (await self._ask(Kind.REGISTER, Registered, {"name": name, "password": password})).id
 
     @overload
@@ -166,7 +174,11 @@ class Chat:
         return self.user
 
     async def logout(self) -> None:
-        """Log out, and revoke the token. Messages that were not acknowledged fail, those not processed come again later."""
+        """Log out, and revoke the token.
+
+        Messages that were not acknowledged fail with `NotLoggedIn`; those not processed come again after the next login.
+        After `ConnectionLost` one is logged out here; whether the token was revoked is not known.
+        """
         await self._ask(Kind.LOGOUT, None, {})
 
     # Messages.
@@ -177,9 +189,12 @@ class Chat:
         `to` is a user's id, a conversation (`"g:7"`, `message.conv`), a friend or a group. The message is sent again until the
         server has acknowledged or refused it, over any number of connections and servers, and is stored once: by `key`,
         which is made where it is left out. Messages to one conversation are stored in the order of the calls, each after
-        the one before.
+        the one before. At most `options.send_limit` messages are under way, further calls wait for their turn.
 
-        Raises the server's refusal (`NoSuchUser`, `NotAMember`, `TooLarge` …). Cancelled, the message may or may not have
+        `text` has 1 character to 16 KiB of UTF-8 (as the server is set), `key` 1 to 64 characters, unique per sender.
+        Raises the server's refusal (`NoSuchUser`, `NotAMember`, `TooLarge`, `BadRequest` …) and `ValueError` for a
+        conversation that is none, or not one's own. A refusal that passes (`Unavailable`, `RateLimited`, `ShuttingDown`)
+        is never raised, and neither is `ConnectionLost`: the message is tried again. Cancelled, the message may or may not have
         been stored: the same call with the same `key` finds out, and does no harm.
         """
         kind, target = self._target(to)
@@ -193,20 +208,31 @@ class Chat:
         A message counts as processed when the next one is asked for; the server is told so a little later, and delivers again,
         to the next process, what was not. Leaving a loop early leaves its last message unprocessed; `received`
         changes that. What this very `Chat` sends is not in it: `send` has returned its place.
+
+        One task at a time may iterate; another gets `anyio.BusyResourceError`. It ends when the block is left. Where the
+        server refuses to log this client in again after a reconnect, that refusal is raised, once; iterating may go on, and
+        gives what comes after the next `login`. Cancelling is safe: no message is taken.
         """
         return self._messages
 
     def received(self, message: Message) -> None:
-        """Say that nothing of this message's conversation up to it is needed any more. Never blocks."""
+        """Say that nothing of this message's conversation up to it is needed any more. Never blocks or raises.
+
+        The server is told within `options.receipt_delay` seconds, or when the block is left.
+        """
         self._protocol.processed(message.conv, message.seq, anyio.current_time())
         self._link.kick()
 
     async def read(self, message: Message) -> None:
-        """Tell the others in the conversation that one has read it up to this message."""
+        """Tell the others in the conversation that one has read it up to this message. Raises `NotAMember`."""
         await self._ask(Kind.READ, None, {"conv": message.conv, "seq": message.seq}, repeatable=True)
 
     async def history(self, conv: str, *, after: int | None = None, before: int | None = None, limit: int = 50) -> Page:
-        """A part of a conversation's log: at most `limit` messages after, or before, a `seq`; without either its end."""
+        """A part of a conversation's log: at most `limit` messages after, or before, a `seq`; without either its end.
+
+        The server gives no more than 200 at once (as it is set) and no more than 64 KiB: `Page.more` says whether to go on.
+        Looking back marks nothing as received or read. Raises `NotAMember`, and `BadRequest` for both directions at once.
+        """
         fields: dict[str, Any] = {"conv": conv, "limit": limit}
         if after is not None:
             fields["after"] = after
@@ -216,17 +242,23 @@ class Chat:
         return page.page(0 if self.user is None else self.user.id)
 
     async def conversations(self) -> tuple[Conversation, ...]:
-        """All conversations that one is in."""
+        """All conversations that one is in, with how far this account has received and read them."""
         return (await self._ask(Kind.CONVERSATIONS, ConversationList, {}, repeatable=True)).entries()
 
     # People.
 
     async def add_friend(self, user: int) -> Friend:
-        """Put a user on one's own list. Raises `NoSuchUser`."""
+        """Put a user on one's own list; nobody is asked. From then on `events` tells of this user's presence.
+
+        Raises `NoSuchUser`, `AlreadyExists` for somebody who is on the list, `BadRequest` for oneself.
+        """
         return (await self._ask(Kind.ADD_FRIEND, FriendAdded, {"friendid": user})).friend.friend()
 
     async def create_group(self, name: str, description: str = "") -> Group:
-        """Make a group with oneself in it. Raises `AlreadyExists` where the name is taken."""
+        """Make a group with oneself in it. `name` has 1 to 50 characters, `description` up to 200.
+
+        Raises `AlreadyExists` where the name is taken, and `BadRequest`.
+        """
         answer = await self._ask(Kind.CREATE_GROUP, GroupCreated, {"groupname": name, "groupdesc": description})
         me = self.user
         members = () if me is None else (Member(me.id, me.name, online=True, role="creator"),)
@@ -235,13 +267,20 @@ class Chat:
         return group
 
     async def join_group(self, group: int) -> Group:
-        """Become a member. Raises `NoSuchGroup`."""
+        """Become a member. What was said before is in `history` only.
+
+        Raises `NoSuchGroup`, and `AlreadyExists` for a member.
+        """
         return (await self._ask(Kind.JOIN_GROUP, GroupJoined, {"groupid": group})).group.group()
 
     # The rest.
 
     def events(self) -> Events:
-        """What else happens: see `trio_chat.client.events`. The latest on each subject is kept, not every step."""
+        """What else happens: `Connected`, `Disconnected`, `SignedOut`, `PresenceChanged`, `ReadBy`.
+
+        The latest on each subject is kept, not every step, and at most `options.event_limit` of them. One task at a time may
+        iterate; another gets `anyio.BusyResourceError`. It ends when the block is left. Cancelling is safe.
+        """
         return self._events
 
     async def ping(self) -> float:
@@ -302,22 +341,3 @@ class Chat:
             raise ValueError(f"{me.name} (id {me.id}) is not in the conversation {to}")
         one, other = parties.users
         return Kind.DIRECT, other if one == me.id else one
-
-
-@contextmanager
-def _only_error() -> Generator[None]:
-    """Let the one error that left the block through, not the group that the task group put around it."""
-    error: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) != 1:
-            raise
-        error = group.exceptions[0]
-    if error is not None:
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it here may make the group its context, and the group holds the error: a circle.
-            error.__context__ = context

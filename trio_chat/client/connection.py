@@ -7,24 +7,24 @@ lost, waits, and opens the next one, until it is cancelled.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from ssl import SSLContext, create_default_context
 
 import anyio
 from anyio.abc import ByteStream, TaskStatus
 
-from trio_chat.client.address import Address
-from trio_chat.client.backoff import Backoff
+from trio_chat.backoff import Backoff
 from trio_chat.client.errors import ConnectionLost, NotReachable
-from trio_chat.client.options import Options
+from trio_chat.client.options import Endpoint, Options
 from trio_chat.client.protocol import Protocol
-from trio_chat.client.state import State
+from trio_chat.client.session import State
 
-__all__ = ["Dial", "Link", "Signal", "tcp_dial"]
+__all__ = ["Dial", "Link", "Signal", "only_error", "tcp_dial"]
 
-#: Opens a connection to an address; raises `OSError` where that fails.
-Dial = Callable[[Address], Awaitable[ByteStream]]
+#: Opens a connection to a server; raises `OSError` where that fails.
+Dial = Callable[[Endpoint], Awaitable[ByteStream]]
 
 _CHUNK = 64 * 1024
 
@@ -32,16 +32,22 @@ _CHUNK = 64 * 1024
 def tcp_dial(ssl_context: SSLContext | None = None) -> Dial:
     """Open plain TCP connections, or encrypted ones where the address says so (`ssl_context`: the default one)."""
 
-    async def dial(address: Address) -> ByteStream:
-        if not address.tls:
-            return await anyio.connect_tcp(address.host, address.port)
-        return await anyio.connect_tcp(
-            address.host,
-            address.port,
-            ssl_context=ssl_context or create_default_context(),
-            # Every frame is complete in itself, so a connection that just ends hides nothing.
-            tls_standard_compatible=False,
-        )
+    async def dial(endpoint: Endpoint) -> ByteStream:
+        host, port = endpoint.address
+        try:
+            if not endpoint.tls:
+                return await anyio.connect_tcp(host, port)
+            return await anyio.connect_tcp(
+                host,
+                port,
+                ssl_context=ssl_context or create_default_context(),
+                # Every frame is complete in itself, so a connection that just ends hides nothing.
+                tls_standard_compatible=False,
+            )
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            raise ConnectionError("it was closed within the TLS handshake") from error
+        except UnicodeError:
+            raise OSError(f"{host!r} is not the name of a host") from None
 
     return dial
 
@@ -67,7 +73,7 @@ class Link:
     Whoever gives the protocol something calls `kick` afterwards. `changed` fires where it may have something to give.
     """
 
-    def __init__(self, protocol: Protocol, addresses: Sequence[Address], dial: Dial, options: Options) -> None:
+    def __init__(self, protocol: Protocol, addresses: Sequence[Endpoint], dial: Dial, options: Options) -> None:
         self.changed = Signal()
         self._protocol = protocol
         self._addresses = addresses
@@ -118,11 +124,11 @@ class Link:
             if started:
                 if anyio.current_time() - began >= self._options.steady_after:
                     backoff.reset()
-                await anyio.sleep(backoff.delay())
+                await anyio.sleep(backoff.pause())
             elif len(failures) == len(self._addresses):
                 raise NotReachable(failures)
 
-    async def _visit(self, address: Address, greeted: Callable[[], None]) -> str:
+    async def _visit(self, address: Endpoint, greeted: Callable[[], None]) -> str:
         """Connect to an address and stay until the connection is lost. Returns why it is."""
         try:
             with anyio.fail_after(self._options.connect_timeout):
@@ -201,3 +207,22 @@ async def _until_lost(work: Callable[[], Awaitable[None]]) -> ConnectionLost:
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
         return ConnectionLost(str(error.__cause__ or error) or "it broke")
     raise AssertionError("this work has no end of its own")
+
+
+@contextmanager
+def only_error() -> Generator[None]:
+    """Let the one error that left the block through, not the group that the task group put around it."""
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) != 1:
+            raise
+        error = group.exceptions[0]
+    if error is not None:
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raising it here may make the group its context, and the group holds the error: a circle.
+            error.__context__ = context

@@ -20,10 +20,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from trio_chat import errors
-from trio_chat.errors import BadRequest, ChatError, RateLimited, RequestError
+from trio_chat.backoff import Backoff
+from trio_chat.errors import BadRequest, ChatError, RateLimited, RequestError, ShuttingDown, Unavailable
 from trio_chat.wire.messages import Kind
 
 __all__ = [
+    "PUT_OFF",
     "ChatClosed",
     "ClientError",
     "ConnectionLost",
@@ -31,7 +33,15 @@ __all__ = [
     "OtherFailure",
     "ProtocolViolation",
     "refusal",
+    "wait_after",
 ]
+
+
+#: The refusals after which the same request may well succeed.
+PUT_OFF = (Unavailable, RateLimited, ShuttingDown)
+
+#: No server is believed that wants to be left alone for longer, in seconds.
+_LONGEST_WAIT = 3600.0
 
 
 class ClientError(ChatError):
@@ -132,9 +142,16 @@ def refusal(answer: Mapping[str, Any], request: Kind) -> RequestError | None:
         return BadRequest(text, field if colon and field.isidentifier() else "")
     if name == RateLimited.error:
         wait = answer.get("retry_after")
-        return RateLimited(float(wait) if isinstance(wait, (int, float)) else 1.0, text)
+        return RateLimited(min(max(wait, 0.0), _LONGEST_WAIT) if isinstance(wait, (int, float)) else 1.0, text)
     known = _BY_NAME.get(name)
     return OtherFailure(number, name, text) if known is None else known(text)
+
+
+def wait_after(error: RequestError, backoff: Backoff) -> float:
+    """How long to wait after a refusal, in seconds: a little more than what the server asks for, else a pause."""
+    if isinstance(error, RateLimited):
+        return error.retry_after * (1 + 0.1 * backoff.draw())
+    return backoff.pause()
 
 
 def _text(answer: Mapping[str, Any], field: str) -> str:

@@ -9,10 +9,11 @@ import msgspec
 
 from trio_chat.client.errors import ProtocolViolation
 from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent
+from trio_chat.wire.conversation import parse_conv
+from trio_chat.wire.delivery import DeliveredFrame
 
 __all__ = [
     "ConversationList",
-    "Delivered",
     "FriendAdded",
     "Greeting",
     "GroupCreated",
@@ -25,10 +26,14 @@ __all__ = [
     "SignedIn",
     "Stored",
     "convert",
+    "message_of",
     "parse",
 ]
 
 T = TypeVar("T")
+
+#: What has a year of four digits, in milliseconds since the epoch.
+_LAST_MOMENT = 250_000_000_000_000
 
 
 @attrs.define
@@ -133,34 +138,27 @@ class Stored:
         return Sent(self.conv, self.seq, self.ts)
 
 
-@attrs.define
-class Delivered:
-    """A DIRECT or GROUP frame, or an entry of HISTORY."""
-
-    conv: str
-    seq: int
-    ts: int
-    id: int
-    name: str
-    msg: str
-    time: str = ""
-    key: str | None = None
-
-    def message(self, me: int) -> Message:
-        return Message(
-            self.conv, self.seq, self.ts, self.id, self.name, self.msg, self.time, self.key, mine=self.id == me
-        )
+def message_of(frame: DeliveredFrame, me: int) -> Message:
+    """The message that a frame brings to the account `me`. Raises `ProtocolViolation`."""
+    try:
+        parse_conv(frame.conv)
+    except ValueError as error:
+        raise ProtocolViolation(f"a message of the server is in no conversation: {error}") from None
+    if not 0 <= frame.ts < _LAST_MOMENT:
+        raise ProtocolViolation(f"a message of the server has an impossible time: {frame.ts}")
+    f = frame
+    return Message(f.conv, f.seq, f.ts, f.id, f.name, f.msg, f.time, f.key, mine=f.id == me)
 
 
 @attrs.define
 class HistoryPage:
     """REPLY to HISTORY."""
 
-    messages: list[Delivered]
+    messages: list[DeliveredFrame]
     more: bool = False
 
     def page(self, me: int) -> Page:
-        return Page(tuple(sorted((m.message(me) for m in self.messages), key=_seq)), self.more)
+        return Page(tuple(sorted((message_of(frame, me) for frame in self.messages), key=_seq)), self.more)
 
 
 @attrs.define

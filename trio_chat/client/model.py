@@ -1,12 +1,36 @@
-"""What a client program sees: messages, people, groups, and where a message stands."""
+"""What a client program sees: messages, people, groups, where a message stands, and what happens beside the messages.
+
+Events tell of the latest state, messages are a log. So events may be merged and, in a flood, dropped (`chat.friends`,
+`chat.user` and `chat.connected` always hold the truth), while a message is never.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Hashable
 from datetime import UTC, datetime
 
 import attrs
 
-__all__ = ["Conversation", "Friend", "Group", "Member", "Message", "Page", "Sent", "User"]
+from trio_chat.errors import ChatError
+
+__all__ = [
+    "Connected",
+    "Conversation",
+    "Disconnected",
+    "Event",
+    "EventQueue",
+    "Friend",
+    "Group",
+    "Member",
+    "Message",
+    "Page",
+    "PresenceChanged",
+    "ReadBy",
+    "Sent",
+    "SignedOut",
+    "User",
+]
 
 
 @attrs.frozen
@@ -68,6 +92,7 @@ class Message:
 
     @property
     def is_group(self) -> bool:
+        """Whether it was said in a group."""
         return self.conv.startswith("g:")
 
     @property
@@ -77,13 +102,16 @@ class Message:
 
     @property
     def sent_at(self) -> datetime:
-        """When the server stored it, in UTC."""
+        """When the server stored it, in UTC; the server's clock, not the sender's text (`time`)."""
         return datetime.fromtimestamp(self.ts / 1000, UTC)
 
 
 @attrs.frozen
 class Sent:
-    """Where an acknowledged message stands: it is durable, and every member will see it there."""
+    """Where an acknowledged message stands: it is durable, and every member will see it there.
+
+    `conv`, `seq` and `ts` are those of `Message`.
+    """
 
     conv: str
     seq: int
@@ -92,7 +120,7 @@ class Sent:
 
 @attrs.frozen
 class Conversation:
-    """How far a conversation has come: its last message, and what this account has received and read."""
+    """How far a conversation has come: the `seq` of its last message, and up to which this account has received and read."""
 
     conv: str
     last_seq: int
@@ -106,3 +134,85 @@ class Page:
 
     messages: tuple[Message, ...]
     more: bool
+
+
+@attrs.frozen
+class Connected:
+    """The client is connected, and logged in again where it was logged in before.
+
+    `server` and `node` are what the server calls itself.
+    """
+
+    server: str
+    node: str
+
+
+@attrs.frozen
+class Disconnected:
+    """The connection is lost (`reason`); the client goes on trying to connect."""
+
+    reason: str
+
+
+@attrs.frozen
+class SignedOut:
+    """The server refused to log this client in again: `login` is needed. Unacknowledged messages have failed with `error`."""
+
+    error: ChatError
+
+
+@attrs.frozen
+class PresenceChanged:
+    """A friend went online or offline."""
+
+    id: int
+    online: bool
+
+
+@attrs.frozen
+class ReadBy:
+    """A member (`user`) has read a conversation up to `seq`."""
+
+    conv: str
+    seq: int
+    user: int
+
+
+Event = Connected | Disconnected | SignedOut | PresenceChanged | ReadBy
+
+
+def _subject(event: Event) -> Hashable:
+    match event:
+        case PresenceChanged():
+            return PresenceChanged, event.id
+        case ReadBy():
+            return ReadBy, event.conv, event.user
+        case Connected() | Disconnected():
+            return "connection"
+        case SignedOut():
+            return "account"
+
+
+class EventQueue:
+    """Events that the application has not taken yet, oldest first.
+
+    A newer event replaces the older one on the same subject and goes to the end; over `limit` the oldest is dropped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._events: OrderedDict[Hashable, Event] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, event: Event) -> None:
+        subject = _subject(event)
+        self._events.pop(subject, None)
+        self._events[subject] = event
+        if len(self._events) > self._limit:
+            self._events.popitem(last=False)
+
+    def take(self) -> Event | None:
+        """The oldest event, or `None` where there is none."""
+        return self._events.popitem(last=False)[1] if self._events else None

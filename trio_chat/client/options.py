@@ -1,10 +1,43 @@
-"""What can be set on a client."""
+"""What can be set on a client: where the server is, limits and times."""
 
 from __future__ import annotations
 
 import attrs
 
-__all__ = ["Options"]
+from trio_chat.address import Address
+
+__all__ = ["DEFAULT_SERVER", "Endpoint", "Options"]
+
+#: Where a server listens that was started without any settings.
+DEFAULT_SERVER = "127.0.0.1:6000"
+
+
+@attrs.frozen
+class Endpoint:
+    """Where a server is; `tls` says whether the connection is encrypted."""
+
+    address: Address
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Read `HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT`; an IPv6 host stands in brackets.
+
+        Raises `ValueError`, whose text says what is wrong.
+        """
+        scheme, separator, rest = text.partition("://")
+        if separator and scheme not in ("tcp", "tls"):
+            raise ValueError(f"{text!r}: an address begins with tcp:// or tls://, not {scheme}://")
+        try:
+            address = Address.parse(rest if separator else text)
+        except ValueError:
+            address = Address("", 0)
+        if not address.port:
+            raise ValueError(f"{text!r} is not an address; an address looks like {DEFAULT_SERVER}")
+        return cls(address, tls=scheme == "tls" and bool(separator))
+
+    def __str__(self) -> str:
+        return f"{'tls://' if self.tls else ''}{self.address}"
 
 
 @attrs.frozen(kw_only=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import attrs
 
-from trio_chat.errors import ChatError
-from trio_chat.wire.messages import Kind
+from trio_chat.errors import BadRequest, ChatError
+from trio_chat.wire.messages import Kind, encode
 
 __all__ = ["Outgoing", "OwnKeys", "Request"]
 
@@ -34,6 +34,8 @@ class Request:
     `lane` is the conversation of a message that is sent until it is acknowledged, else `None`. `repeatable` says that
     it may be sent again after the connection broke. `abandoned`: nobody waits for it any more. `on_done` is called
     once, when the outcome is there; it must neither block nor raise.
+
+    Raises `BadRequest` where a field cannot be sent: encoded here, it fails whoever asks, not who sends it later.
     """
 
     kind: Kind
@@ -44,6 +46,19 @@ class Request:
     answer: dict[str, Any] | None = None
     error: ChatError | None = None
     abandoned: bool = False
+    _encoded: bytes = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            self._encoded = encode({"msgid": int(self.kind), **self.fields})[:-1]
+        except UnicodeEncodeError as error:
+            field = next((name for name, value in self.fields.items() if value is error.object), "")
+            text = f"character {error.start + 1} is a lone surrogate, which is no text"
+            raise BadRequest(f"{field}: {text}" if field else text, field) from None
+
+    def frame(self, ref: int) -> bytes:
+        """The request as it is sent, without a terminator."""
+        return b'%b,"ref":%d}' % (self._encoded, ref)
 
     @property
     def done(self) -> bool:
@@ -148,8 +163,11 @@ class OwnKeys:
         self._made += 1
         return f"{self._prefix}{self._made}"
 
-    def choose(self, key: str) -> None:
-        """The application's own key."""
+    def use(self, key: str) -> None:
+        """This client sends a message with this key, made here or chosen by the application."""
+        if key.startswith(self._prefix):
+            return
+        self._chosen.pop(key, None)
         self._chosen[key] = None
         if len(self._chosen) > _REMEMBERED_KEYS:
             del self._chosen[next(iter(self._chosen))]

@@ -18,14 +18,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from trio_chat.client.account import Account
-from trio_chat.client.backoff import PUT_OFF, Backoff
-from trio_chat.client.catchup import CatchUp
-from trio_chat.client.errors import ChatClosed, ConnectionLost, ProtocolViolation, refusal
-from trio_chat.client.events import Connected, Disconnected, EventQueue, PresenceChanged, ReadBy, SignedOut
-from trio_chat.client.inbox import Inbox
+from trio_chat.backoff import Backoff
+from trio_chat.client.errors import PUT_OFF, ChatClosed, ConnectionLost, ProtocolViolation, refusal, wait_after
+from trio_chat.client.inbox import CatchUp, Inbox
 from trio_chat.client.incoming import (
-    Delivered,
     FriendAdded,
     Greeting,
     GroupJoined,
@@ -34,13 +30,13 @@ from trio_chat.client.incoming import (
     SignedIn,
     Stored,
     convert,
+    message_of,
     parse,
 )
-from trio_chat.client.liveness import Liveness
-from trio_chat.client.model import Message
+from trio_chat.client.model import Connected, Disconnected, EventQueue, Message, PresenceChanged, ReadBy, SignedOut
 from trio_chat.client.options import Options
 from trio_chat.client.outgoing import Outgoing, OwnKeys, Request
-from trio_chat.client.state import ALLOWED, TRANSITIONS, Cause, State
+from trio_chat.client.session import ALLOWED, TRANSITIONS, Account, Cause, Liveness, State
 from trio_chat.errors import (
     AlreadyLoggedIn,
     ChatError,
@@ -50,6 +46,7 @@ from trio_chat.errors import (
     TooLarge,
 )
 from trio_chat.wire.conversation import direct_conv, group_conv
+from trio_chat.wire.delivery import DeliveredFrame
 from trio_chat.wire.frames import FrameSplitter
 from trio_chat.wire.messages import Kind, encode
 
@@ -59,15 +56,12 @@ __all__ = ["Protocol"]
 class Protocol:
     """See the head of this file.
 
-    `refused` is why logging in again failed, until the next `login`; `greeting` what the server said of itself; `closed`
-    whether `close` was called.
-    `draw` gives the random part of waiting times, between 0 and 1.
+    `greeting` is what the server said of itself; `closed` says whether `close` was called. `draw` gives the random part of waiting times, between 0 and 1.
     """
 
     def __init__(self, options: Options, client: str = "trio-chat", draw: Callable[[], float] = random.random) -> None:
         self.state = State.OFFLINE
         self.account = Account()
-        self.refused: ChatError | None = None
         self.greeting = Greeting()
         self.events = EventQueue(options.event_limit)
         self.inbox = Inbox(options.inbox_limit, self._is_own)
@@ -76,6 +70,7 @@ class Protocol:
         self._client = client
         self.closed = False
         self._logging_in: Request | None = None  # the application's login, until it is answered
+        self._refused: ChatError | None = None
         self._inbox_owner: int | None = None
         self._keys = OwnKeys()
 
@@ -190,7 +185,8 @@ class Protocol:
     def request(self, kind: Kind, fields: dict[str, Any], now: float, *, repeatable: bool = False) -> Request:
         """Ask the server; while it is not connected the request waits.
 
-        Raises `NotLoggedIn` where the kind needs a login and nobody is logged in, `TooLarge`, and `ChatClosed`.
+        Raises `NotLoggedIn` where the kind needs a login and nobody is logged in, `BadRequest` where a field cannot be
+        encoded, and `ChatClosed`.
         """
         self._check_open(kind)
         request = Request(kind, fields, repeatable=repeatable)
@@ -199,29 +195,31 @@ class Protocol:
         return request
 
     def login(self, fields: dict[str, Any], now: float) -> Request:
-        """Log in. Raises `AlreadyLoggedIn` where somebody is, or where a login is under way; `ChatClosed`."""
+        """Log in. Raises `AlreadyLoggedIn` where somebody is, or where a login is under way; `BadRequest`; `ChatClosed`."""
         self._check_open(Kind.LOGIN)
         if self.account.user is not None or self._logging_in is not None:
             raise AlreadyLoggedIn
-        self.refused = None
-        request = self._logging_in = Request(Kind.LOGIN, fields)
+        request = Request(Kind.LOGIN, fields)
+        self._logging_in, self._refused = request, None
         self._pump(now)
         return request
 
     def send(self, kind: Kind, to: int, text: str, key: str | None, now: float) -> Request:
-        """Send to a user (DIRECT) or a group (GROUP) until it is acknowledged. Raises `NotLoggedIn`, `ChatClosed`."""
+        """Send to a user (DIRECT) or a group (GROUP) until it is acknowledged.
+
+        Raises `NotLoggedIn`, `BadRequest` where the text or the key cannot be encoded, and `ChatClosed`.
+        """
         self._check_open(kind)
         if self.account.user is None:
             raise NotLoggedIn
         if key is None:
             key = self._keys.make()
-        else:
-            self._keys.choose(key)
         if kind is Kind.GROUP:
             target, lane = "groupid", group_conv(to)
         else:
             target, lane = "toid", direct_conv(self.account.user.id, to)
         request = Request(kind, {target: to, "msg": text, "key": key}, lane=lane)
+        self._keys.use(key)
         self._outgoing.add(request)
         self._pump(now)
         return request
@@ -241,6 +239,11 @@ class Protocol:
         message = self.inbox.take()
         self._pump(now)
         return message
+
+    def take_refusal(self) -> ChatError | None:
+        """Why logging in again failed: told once, and not at all after the next `login`."""
+        refused, self._refused = self._refused, None
+        return refused
 
     def processed(self, conv: str, seq: int, now: float) -> None:
         """The application needs nothing of a conversation up to `seq` any more."""
@@ -262,7 +265,7 @@ class Protocol:
         match fields["msgid"]:
             case Kind.DIRECT | Kind.GROUP:
                 if user is not None:
-                    self.inbox.offer(convert(fields, Delivered).message(user.id))
+                    self.inbox.offer(message_of(convert(fields, DeliveredFrame), user.id))
             case Kind.PING:
                 self._put({"msgid": int(Kind.PONG), "data": fields.get("data")})
             case Kind.PRESENCE:
@@ -329,7 +332,7 @@ class Protocol:
         if not ours:
             return
         if isinstance(error, PUT_OFF):
-            self._login_at = now + self._retry.after(error)
+            self._login_at = now + wait_after(error, self._retry)
         elif not self.account.refused(error):
             self._shut_out(lambda: refusal(fields, Kind.LOGIN) or NotLoggedIn())
 
@@ -362,15 +365,15 @@ class Protocol:
     def _shut_out(self, error: Callable[[], ChatError]) -> None:
         """Logging in again is not possible."""
         self._signed_out(error)
-        self.refused = error()
-        self.events.put(SignedOut(self.refused))
+        self._refused = error()
+        self.events.put(SignedOut(error()))
 
     def _message_answered(
         self, request: Request, error: RequestError | None, fields: dict[str, Any], now: float
     ) -> None:
         if isinstance(error, PUT_OFF):
             self._outgoing.put_off(request)
-            self._sends_at = max(self._sends_at, now + self._retry.after(error))
+            self._sends_at = max(self._sends_at, now + wait_after(error, self._retry))
             return
         if error is None:
             stored = convert(fields, Stored)
@@ -418,7 +421,7 @@ class Protocol:
     def _write(self, request: Request) -> None:
         ref = self._next_ref
         self._next_ref += 1
-        frame = encode({"msgid": int(request.kind), "ref": ref, **request.fields})
+        frame = request.frame(ref)
         if len(frame) > self.greeting.limits.frame:
             # The server would close the connection, and with it fail the requests of others.
             if request.lane is not None:

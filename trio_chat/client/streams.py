@@ -1,4 +1,4 @@
-"""What the application iterates over."""
+"""What the application iterates over: the messages, and the events beside them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from trio_chat.client.connection import Link
-from trio_chat.client.events import Event
-from trio_chat.client.model import Message
+from trio_chat.client.model import Event, Message
 from trio_chat.client.protocol import Protocol
 
 __all__ = ["Events", "Messages"]
@@ -51,13 +50,17 @@ class _Stream(AsyncIterator[T], ABC, Generic[T]):
 
 
 class Messages(_Stream[Message]):
-    """See `Chat.messages`. Raises the server's refusal where logging in again after a reconnect failed."""
+    """See `Chat.messages`.
+
+    Where logging in again after a reconnect failed, the server's refusal is raised, once and after the messages that came
+    before it. Iterating may go on: what comes next, comes after the next login.
+    """
 
     def _take(self) -> Message | None:
         message = self._protocol.take(anyio.current_time())
         self._link.kick()
-        if message is None and self._protocol.refused is not None:
-            raise self._protocol.refused
+        if message is None and (refusal := self._protocol.take_refusal()) is not None:
+            raise refusal
         return message
 
 

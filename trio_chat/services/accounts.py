@@ -42,14 +42,12 @@ class AccountService:
         return await self._accounts.register(name, hashed)
 
     async def authenticate(self, login: Login) -> Credentials:
-        """Find out who logs in. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
+        """Find out who logs in; a token is renewed by that. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
         if login.token is not None:
-            found = await self._accounts.by_token(_digest(login.token), _now())
-            if found is None:
+            now = _now()
+            account = await self._accounts.use_token(_digest(login.token), now + self._token_ms, now)
+            if account is None:
                 raise BadCredentials("this token is not valid; log in with the password")
-            account, expires = found
-            if expires - _now() < self._token_ms * 0.9:
-                await self._keep(login.token, account.id)
             return Credentials(Identity(account.id, account.name), login.token)
         if login.id is None and login.name is None:
             raise BadRequest("id: is missing", field="id")
@@ -67,8 +65,8 @@ class AccountService:
 
     async def make_token(self, userid: int) -> str:
         """A new secret that logs this account in. The database keeps only its digest."""
-        token = secrets.token_urlsafe(32)
-        await self._keep(token, userid)
+        token, now = secrets.token_urlsafe(32), _now()
+        await self._accounts.keep_token(_digest(token), userid, now + self._token_ms, now)
         return token
 
     async def revoke_token(self, token: str) -> None:
@@ -92,10 +90,6 @@ class AccountService:
 
     async def exists(self, userid: int) -> bool:
         return await self._accounts.by_id(userid) is not None
-
-    async def _keep(self, token: str, userid: int) -> None:
-        now = _now()
-        await self._accounts.keep_token(_digest(token), userid, now + self._token_ms, now)
 
 
 def check_name(field: str, name: str) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
+from trio_chat.errors import AccountInUse
 from trio_chat.outbox import Receipt
+from trio_chat.services.accounts import Credentials
 from trio_chat.session import Dialect
 from trio_chat.store.log import Cursor
 from trio_chat.wire import classic
@@ -26,17 +29,41 @@ __all__ = ["log_in"]
 _OFFLINE = 300
 
 
+#: A classic login is refused where the account is connected; who has just hung up on another node may call here at once,
+#: so it is tried so often, with pauses (seconds) in which others have their turn.
+_TRIES = 4
+_PAUSE = 0.1
+
+
 async def log_in(connection: Connection, request: Login, ref: Ref | None) -> None:
     """Do a LOGIN and answer it. Raises `RequestError`; then, and when cancelled, nothing of it remains."""
     node = connection.node
+    credentials: Credentials | None = None
+    if request.token is None:
+        # The hashes of passwords have a queue of their own.
+        credentials = await node.accounts.authenticate(request)
+    for _ in range(_TRIES - 1):
+        try:
+            async with node.admission.turn():
+                credentials = credentials or await node.accounts.authenticate(request)
+                await _enter(connection, credentials, ref)
+                return
+        except AccountInUse:
+            await trio.sleep(_PAUSE)
+    async with node.admission.turn():
+        assert credentials is not None
+        await _enter(connection, credentials, ref)
+
+
+async def _enter(connection: Connection, credentials: Credentials, ref: Ref | None) -> None:
+    node = connection.node
     router = node.router
     is_classic = connection.session.dialect is Dialect.CLASSIC
-    credentials = await node.accounts.authenticate(request)
     identity = credentials.identity
     async with node.presence.entering(identity.id, exclusive=is_classic):
-        with router.loading(identity.id):
+        with router.loading(identity.id) as channels:
             groups = await node.groups.of_user(identity.id, node.settings.limits.members)
-            await router.subscribe_groups(group.id for group in groups)
+            await router.subscribe_groups(channels, (group.id for group in groups))
             friends = await node.accounts.friends(identity.id)
             await node.receipts.flush()
             cursors = await node.messages.cursors(identity.id)
@@ -54,11 +81,10 @@ async def log_in(connection: Connection, request: Login, ref: Ref | None) -> Non
                 identity.id,
                 identity.name,
                 cursors,
-                (group.id for group in groups),
                 (friend.as_change() for friend in friends),
             )
             connection.log_in(identity, account, token)
-            friend_list = [friend.fields() for friend in friends]
+            friend_list = [friend.fields(router.state_of(friend.id)) for friend in friends]
             group_list = [attrs.asdict(group) for group in groups]
             if is_classic:
                 _acknowledge_classic(connection, friend_list, group_list, missed)
@@ -78,10 +104,15 @@ async def log_in(connection: Connection, request: Login, ref: Ref | None) -> Non
 def _own_are_received(
     userid: int, cursors: list[Cursor], missed: list[Delivery]
 ) -> tuple[list[Cursor], list[Delivery]]:
-    """One's own messages count as received where everything before them is: pass over them."""
+    """One's own messages count as received where everything before them is: pass over them.
+
+    Those of a conversation that has begun since the cursors were read are left to the router.
+    """
     received = {cursor.conv: cursor.received for cursor in cursors}
     rest = []
     for message in missed:
+        if message.conv not in received:
+            continue
         if message.sender == userid and received[message.conv] == message.seq - 1:
             received[message.conv] = message.seq
         else:
@@ -102,9 +133,13 @@ def _acknowledge_classic(
         ready.append(message)
     assert connection.account is not None
     account = connection.account
-    frame, count = classic.fit_login_ack(account.id, account.name, friends, groups, ready, limit)
-    last: dict[str, int] = {message.conv: message.seq for message in ready[:count]}
+    # One's own messages do not come back; they are received where everything before them is.
+    shown = [place for place, message in enumerate(ready) if not message.is_own(account.id)]
+    offline = [ready[place] for place in shown]
+    frame, count = classic.fit_login_ack(account.id, account.name, friends, groups, offline, limit)
+    end = shown[count] if count < len(shown) else len(ready)
+    last: dict[str, int] = {message.conv: message.seq for message in ready[:end]}
     connection.lag.update(last)
     receipts: tuple[Receipt, ...] = tuple((account.id, conv, seq) for conv, seq in last.items())
     connection.send(frame, receipts)
-    connection.prefetched.extend(ready[count:])
+    connection.prefetched.extend(ready[end:])

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
 
 from trio_chat.background import as_unavailable
-from trio_chat.errors import AccountInUse, StartupError, Unavailable
+from trio_chat.errors import StartupError, Unavailable
 from trio_chat.router import Router
 from trio_chat.services.receipts import Receipts
-from trio_chat.store.presence import NodeRecord, PresenceTable, StateChange
+from trio_chat.store.presence import NodeRecord, PresenceTable
 
 __all__ = ["Presence"]
 
@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 _PAGE = 500
 _RECONCILE_BEATS = 10
-_EXCLUSIVE_TRIES = 4
-_EXCLUSIVE_PAUSE = 0.1
+#: What was received is told before who leaves, but does not keep him: for this long at most, in seconds.
+_LAST_RECEIPTS = 0.5
 
 
 class Presence:
@@ -64,41 +64,63 @@ class Presence:
         self._entering: Counter[int] = Counter()
         self._changed = trio.Event()
         self._settled = trio.Event()
+        self._failed = False
+        self._keeping = trio.CancelScope()
+        self._kept = trio.Event()
+        self._kept.set()
 
     async def start(self) -> None:
         """Begin this node's life, and end the former one that its name had.
 
-        Raises `StartupError` where another node lives on this database and the two cannot hear each other.
+        Raises `StartupError` where a node lives on this database that has the same name, or another bus. That takes a
+        look: at a former life of the name for a little more than a beat, at nodes with another bus for the lease.
         """
-        others = await self._table.nodes()
-        former = [node.id for node in others if self._alone or node.name == self._name]
-        await self._clear(former)
-        strangers = [node for node in others if node.id not in former]
         self._node = await self._table.register_node(self._name, self._bus)
-        deaf = [node for node in strangers if "local:" in {node.bus, self._bus}]
-        if deaf:
-            await self._refuse(deaf)
+        # Of two that start at once the younger gives way.
+        elders = [node for node in await self._table.nodes() if node.id < self._node]
+        if self._alone:
+            await self._clear([node.id for node in elders])
+            return
+        await self._bury(
+            [node for node in elders if node.name == self._name],
+            self._lease / 3,
+            "each node needs a --node name of its own",
+        )
+        await self._bury(
+            [node for node in elders if node.name != self._name and "local:" in {node.bus, self._bus}],
+            self._lease,
+            f"this one has the bus {self._bus!r}, so they would not hear each other; give all nodes the same --bus redis://…",
+        )
 
-    async def _refuse(self, strangers: list[NodeRecord]) -> None:
-        """Wait until each is seen to be dead; where one is alive after all, refuse to start beside it."""
-        log.info("waiting to see whether other nodes live on this database", nodes=[node.name for node in strangers])
-        first = {node.id: node.beat for node in strangers}
-        deadline = trio.current_time() + self._lease
+    async def _bury(self, nodes: list[NodeRecord], patience: float, refusal: str) -> None:
+        """Clear nodes away after a look at them; where one is alive after all, refuse to start beside it."""
+        if not nodes:
+            return
+        log.info("waiting to see whether other nodes are alive", nodes=[node.name for node in nodes], seconds=patience)
+        first = {node.id: node.beat for node in nodes}
+        deadline = trio.current_time() + patience
         while trio.current_time() < deadline:
             await trio.sleep(self._lease / 12)
+            await self._table.beat(self._node)  # for who starts after this one
             for node in await self._table.nodes():
-                if node.id in first and node.beat != first[node.id]:
-                    await self._clear([self._node])
+                if node.beat != first.get(node.id, node.beat):
                     raise StartupError(
-                        f"the node {node.name} is running on this database with the bus {node.bus!r} and this one has "
-                        f"{self._bus!r}: they would not hear each other; give all nodes the same --bus redis://…"
+                        f"a node {node.name!r} is running on this database with the bus {node.bus!r}: {refusal}"
                     )
         await self._clear(list(first))
 
     async def stop(self) -> None:
-        """End this node's life: its users are offline, unless they are on another node."""
-        await self._receipts.flush()
-        await self._clear([self._node])
+        """End this node's life: its users are offline, unless they are on another node. Raises `Unavailable`.
+
+        It relies on no other task: a node that is cancelled has none any more.
+        """
+        # First of all the lease ends: it would find the node's row gone, and begin a new life.
+        self._keeping.cancel()
+        await self._kept.wait()
+        with trio.move_on_after(_LAST_RECEIPTS), suppress(Unavailable), as_unavailable("write the last receipts"):
+            await self._receipts.write_rest()
+        with as_unavailable("clear this node's presence"):
+            await self._clear([self._node])
 
     @asynccontextmanager
     async def entering(self, userid: int, *, exclusive: bool) -> AsyncIterator[None]:
@@ -109,13 +131,13 @@ class Presence:
         """
         if exclusive:
             # His former connection here may have ended just now, and the database not been told yet.
-            while userid in self._leaving or (userid in self._left and userid not in self._router.accounts):
-                await self._settled.wait()
+            while userid in self._leaving or self._is_leaving(userid):
+                await self._wait_settled()
         self._entering[userid] += 1
         try:
             while userid in self._leaving:
-                await self._settled.wait()
-            change = await self._enter(userid, exclusive)
+                await self._wait_settled()
+            change = await self._table.enter(userid, self._node, exclusive)
             if change is not None:
                 self._router.publish_states([change])
             yield
@@ -125,6 +147,16 @@ class Presence:
                 del self._entering[userid]
             self.left(userid)
 
+    def _is_leaving(self, userid: int) -> bool:
+        """Whether the database is still to be told that the user left; not so while a login of his is on its way."""
+        return userid in self._left and userid not in self._router.accounts and userid not in self._entering
+
+    async def _wait_settled(self) -> None:
+        """Wait until another attempt to tell the database has ended. Raises `Unavailable` where it failed."""
+        await self._settled.wait()
+        if self._failed:
+            raise Unavailable
+
     @property
     def busy(self) -> bool:
         """Whether the database has yet to be told of somebody who came or left."""
@@ -132,7 +164,9 @@ class Presence:
 
     def left(self, userid: int) -> None:
         """A connection of the user has ended: he is offline unless he has another. Never blocks."""
-        if userid not in self._router.accounts:
+        if userid in self._router.accounts:
+            self._left.discard(userid)
+        else:
             self._left.add(userid)
             self._changed.set()
 
@@ -140,17 +174,9 @@ class Presence:
         """Keep the lease, tell the database who left, clear dead nodes; until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_who_left)
+            self._kept = trio.Event()
             nursery.start_soon(self._keep_lease)
             task_status.started()
-
-    async def _enter(self, userid: int, exclusive: bool) -> StateChange | None:
-        for _ in range(_EXCLUSIVE_TRIES - 1):
-            try:
-                return await self._table.enter(userid, self._node, exclusive)
-            except AccountInUse:
-                # The same for another node: who has just hung up there may call here at once.
-                await trio.sleep(_EXCLUSIVE_PAUSE)
-        return await self._table.enter(userid, self._node, exclusive)
 
     async def _tell_who_left(self) -> None:
         while True:
@@ -158,41 +184,45 @@ class Presence:
             self._changed = trio.Event()
             leaving = {user for user in self._left if user not in self._entering}
             self._left -= leaving
-            leaving = {user for user in leaving if user not in self._router.accounts}
-            if not leaving:
-                continue
-            self._leaving = leaving
+            self._leaving = {user for user in leaving if user not in self._router.accounts}
             try:
-                with as_unavailable("tell who left"):
-                    # First what they received: their next login, on whatever node, begins there.
-                    await self._receipts.flush()
-                    changes = await self._table.leave(list(leaving), self._node)
+                if self._leaving:
+                    with as_unavailable("tell who left"):
+                        # First what they received: their next login, on whatever node, begins there.
+                        await self._receipts.flush()
+                        changes = await self._table.leave(list(self._leaving), self._node)
+                    self._router.publish_states(changes)
+                self._failed = False
             except Unavailable:
-                self._left |= leaving
-                await trio.sleep(0.25)
-                self._changed.set()
-            else:
-                self._router.publish_states(changes)
+                self._failed = True
+                self._left |= self._leaving
             finally:
                 self._leaving = set()
                 self._settled.set()
                 self._settled = trio.Event()
+            if self._failed:
+                await trio.sleep(0.25)
+                self._changed.set()
 
     async def _keep_lease(self) -> None:
         beats = 0
-        while True:
-            await trio.sleep(self._lease / 4)
-            try:
-                with as_unavailable("keep the lease"):
-                    if not await self._table.beat(self._node):
-                        await self._begin_again()
-                    await self._clear_dead()
-                    beats += 1
-                    if beats % _RECONCILE_BEATS == 0:
-                        await self._reconcile()
-            except Unavailable:
-                # While nobody can beat nobody's silence means anything.
-                self._beats.clear()
+        try:
+            with self._keeping:
+                while True:
+                    await trio.sleep(self._lease / 4)
+                    try:
+                        with as_unavailable("keep the lease"):
+                            if not await self._table.beat(self._node):
+                                await self._begin_again()
+                            await self._clear_dead()
+                            beats += 1
+                            if beats % _RECONCILE_BEATS == 0:
+                                await self._reconcile()
+                    except Unavailable:
+                        # While nobody can beat nobody's silence means anything.
+                        self._beats.clear()
+        finally:
+            self._kept.set()
 
     async def _begin_again(self) -> None:
         """The others have taken this node for dead (it was stopped, or cut off from the database): it lives again."""
@@ -203,8 +233,9 @@ class Presence:
     async def _reconcile(self) -> None:
         """Make this node's rows and its connections agree, should anything have gone by unnoticed."""
         noted = await self._table.users_of(self._node)
-        for userid in list(self._router.accounts):
-            if userid not in noted and userid in self._router.accounts:
+        # Who is just coming may have been noted for the life before this one.
+        for userid in [*self._router.accounts, *self._entering]:
+            if userid not in noted and (userid in self._router.accounts or userid in self._entering):
                 async with self.entering(userid, exclusive=False):
                     pass
         for userid in noted:
@@ -223,10 +254,14 @@ class Presence:
         for node in nodes:
             beat, since = self._beats.get(node.id, (-1, now))
             seen[node.id] = (beat, since) if beat == node.beat else (node.beat, now)
-            if node.id != self._node and now - seen[node.id][1] >= self._lease:
+            if node.id == self._node:
+                continue
+            if now - seen[node.id][1] >= self._lease:
                 log.warning("a node is dead; its users are cleared", node=node.name)
                 dead.append(node.id)
-            elif node.id != self._node and "local:" in {node.bus, self._bus}:
+            elif node.name == self._name and beat not in {-1, node.beat}:
+                log.error("another node has this one's name", node=node.name)
+            elif "local:" in {node.bus, self._bus}:
                 log.error(
                     "another node uses this database, and they cannot hear each other", node=node.name, bus=node.bus
                 )

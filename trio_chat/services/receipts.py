@@ -31,6 +31,8 @@ class Receipts:
     def __init__(self, messages: MessageLog) -> None:
         self._log = messages
         self._moves: dict[tuple[int, str], int] = {}
+        # What the transaction in hand has; where `run` was cancelled in it, nobody knows what became of that.
+        self._in_hand: dict[tuple[int, str], int] = {}
         self._moved = trio.Event()
         self._hurry = trio.Event()
         # Transactions are numbered: the last one begun, and the last one that has ended.
@@ -64,14 +66,20 @@ class Receipts:
             if self._failed:
                 raise Unavailable
 
+    async def write_rest(self) -> None:
+        """Write every move so far without `run`, which may have ended. Raises `Unavailable`; cancelling is safe."""
+        for (userid, conv), seq in self._in_hand.items():
+            self.move(userid, conv, seq)
+        await self._write(self._moves)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write the moves, until cancelled. Where the database is away they are kept and tried again."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell)
             task_status.started()
-            await self._write()
+            await self._work()
 
-    async def _write(self) -> None:
+    async def _work(self) -> None:
         while True:
             await self._moved.wait()
             with trio.move_on_after(_RETRY if self._failed else _PAUSE):
@@ -79,10 +87,11 @@ class Receipts:
             self._moved, self._hurry = trio.Event(), trio.Event()
             moves, self._moves = self._moves, {}
             news, self._from_others = self._from_others, {}
+            self._in_hand = moves
             self._begun += 1
             try:
                 with as_unavailable("write receipts"):
-                    await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])
+                    await self._write(moves)
                 self._failed = False
                 self._untold.update(news)
                 self._written.set()
@@ -90,6 +99,7 @@ class Receipts:
                 self._failed = True
                 for (userid, conv), seq in moves.items():
                     self.move(userid, conv, seq, own=(userid, conv) not in news)
+            self._in_hand = {}
             self._ended = self._begun
             self._progress.set()
             self._progress = trio.Event()
@@ -102,3 +112,7 @@ class Receipts:
             if news and self.tell is not None:
                 self.tell((userid, conv, seq) for (userid, conv), seq in news.items())
                 await trio.sleep(_TELL_PAUSE)
+
+    async def _write(self, moves: dict[tuple[int, str], int]) -> None:
+        if moves:
+            await self._log.move_cursors([(userid, conv, seq) for (userid, conv), seq in moves.items()])

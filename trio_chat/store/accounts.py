@@ -32,9 +32,9 @@ class Friend:
     state: str
     changed: int
 
-    def fields(self) -> dict[str, Any]:
-        """As on the wire."""
-        return {"id": self.id, "name": self.name, "state": self.state}
+    def fields(self, state: str) -> dict[str, Any]:
+        """As on the wire, with what is known of his state by now."""
+        return {"id": self.id, "name": self.name, "state": state}
 
     def as_change(self) -> StateChange:
         return StateChange(self.id, self.state, self.changed)
@@ -71,22 +71,26 @@ class Accounts:
         result = yield "SELECT id, name, state, changed FROM User WHERE name = ?", (name,)
         return Friend(*result.rows[0]) if result.rows else None
 
-    @query
-    def by_token(self, digest: bytes, now: int) -> Steps[tuple[Account, int] | None]:
-        """The account that a token logs in and when the token expires (ms since the epoch), or None."""
-        result = yield (
-            "SELECT u.id, u.name, u.password, t.expires FROM Token t JOIN User u ON u.id = t.userid"
-            " WHERE t.digest = ? AND t.expires > ?",
-            (digest, now),
-        )
-        return (Account(*result.rows[0][:3]), result.rows[0][3]) if result.rows else None
-
     @transaction
     def keep_token(self, digest: bytes, userid: int, expires: int, now: int) -> Steps[None]:
-        """Store a new token, or renew one. The account's expired ones are removed on the way."""
-        yield "DELETE FROM Token WHERE userid = ? AND expires <= ?", (userid, now)
-        upsert = self.database.dialect.upsert("digest", "expires = new.expires")
-        yield "INSERT INTO Token (digest, userid, expires) VALUES (?, ?, ?)" + upsert, (digest, userid, expires)
+        """Store a new token. Expired ones, whosever they are, are removed on the way."""
+        yield "DELETE FROM Token WHERE expires <= ?", (now,)
+        yield "INSERT INTO Token (digest, userid, expires) VALUES (?, ?, ?)", (digest, userid, expires)
+
+    @transaction
+    def use_token(self, digest: bytes, expires: int, now: int) -> Steps[Account | None]:
+        """Renew a token and return the account that it logs in; None where it has expired or been revoked.
+
+        One that is revoked at the same time stays revoked.
+        """
+        renewed = yield "UPDATE Token SET expires = ? WHERE digest = ? AND expires > ?", (expires, digest, now)
+        if not renewed.changed:
+            return None
+        result = yield (
+            "SELECT u.id, u.name, u.password FROM Token t JOIN User u ON u.id = t.userid WHERE t.digest = ?",
+            (digest,),
+        )
+        return Account(*result.rows[0])
 
     @transaction
     def revoke_token(self, digest: bytes) -> Steps[None]:

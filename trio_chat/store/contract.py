@@ -60,6 +60,8 @@ class OutcomeUnknown(Unavailable):
     `value` is what the transaction would have returned.
     """
 
+    default = "the database was lost before it confirmed: this may have been stored; try again with the same key"
+
     def __init__(self, errmsg: str = "", value: object = None) -> None:
         self.value = value
         super().__init__(errmsg)

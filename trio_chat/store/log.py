@@ -50,12 +50,16 @@ class Cursor:
 
 @attrs.frozen
 class Changes:
-    """What a look at the database found: conversations with their last seq, (group, user) joins, (user, state) changes."""
+    """What a look at the database found.
+
+    Conversations with their last seq, (group, user) joins, (user, state) changes, (user, conversation, seq) read marks.
+    """
 
     now: int
     heads: list[tuple[str, int]]
     joins: list[tuple[int, int]]
     states: list[tuple[int, str, int]]
+    marks: list[tuple[int, str, int]]
 
 
 COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
@@ -154,11 +158,6 @@ class MessageLog:
         return True
 
     @query
-    def find(self, conv: str, seq: int) -> Steps[Delivery | None]:
-        result = yield f"SELECT {COLUMNS} {FROM} WHERE m.conv = ? AND m.seq = ?", (conv, seq)
-        return delivery_of(result.rows[0]) if result.rows else None
-
-    @query
     def after(self, conv: str, seq: int, limit: int) -> Steps[list[Delivery]]:
         """At most `limit` messages with a greater seq, rising."""
         result = yield (
@@ -245,8 +244,12 @@ class MessageLog:
     @transaction
     def mark_seen(self, userid: int, conv: str, seq: int) -> Steps[None]:
         """Move the cursor of what an account has read, forward only."""
-        upsert = self.database.dialect.upsert("userid, conv", "seen = GREATEST(seen, new.seen)")
-        yield "INSERT INTO DeliveryCursor (userid, conv, seen) VALUES (?, ?, ?)" + upsert, (userid, conv, seq)
+        dialect = self.database.dialect
+        upsert = dialect.upsert(
+            "userid, conv", "seen = GREATEST(seen, new.seen), marked = GREATEST(marked, new.marked)"
+        )
+        row = f"(?, ?, ?, {dialect.now_ms})"
+        yield f"INSERT INTO DeliveryCursor (userid, conv, seen, marked) VALUES {row}{upsert}", (userid, conv, seq)
 
     @query
     def now(self) -> Steps[int]:
@@ -261,7 +264,8 @@ class MessageLog:
         heads = yield "SELECT conv, last_seq FROM Conversation WHERE changed >= ?", (since,)
         joins = yield "SELECT groupid, userid FROM GroupUser WHERE joined >= ?", (since,)
         states = yield "SELECT id, state, changed FROM User WHERE changed >= ?", (since,)
-        return Changes(int(now.rows[0][0]), list(heads.rows), list(joins.rows), list(states.rows))
+        marks = yield "SELECT userid, conv, seen FROM DeliveryCursor WHERE marked >= ?", (since,)
+        return Changes(int(now.rows[0][0]), *(list(found.rows) for found in (heads, joins, states, marks)))
 
 
 def _stored_keys(drafts: Sequence[Draft]) -> Steps[dict[tuple[int, str], Stored]]:

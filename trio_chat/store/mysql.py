@@ -26,6 +26,7 @@ import trio
 from trio_chat.errors import StartupError, Unavailable
 from trio_chat.store.contract import Dialect, Last, OutcomeUnknown, Result, Steps, UniqueViolation, Value
 from trio_chat.store.mysql_driver import Connection, ConnectionLost, StatementFailed
+from trio_chat.store.mysql_durability import warn_of_weak_durability
 from trio_chat.store.mysql_handshake import ConnectFailed
 from trio_chat.store.mysql_options import MySQLOptions, parse_url
 from trio_chat.store.mysql_pool import QUIT_LIMIT, Pool, PoolStatistics
@@ -86,7 +87,7 @@ class MySQL:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[MySQL]:
-        """Connect once, to learn the server's version, and close the connections at the end.
+        """Connect once, to learn the server's version and how durable it is, and close the connections at the end.
 
         Raises `StartupError` that says what to do where it cannot be reached or used. Cancelling is safe.
         """
@@ -123,7 +124,7 @@ class MySQL:
         except _CommitLost as lost:
             cause, value = lost.__cause__, lost.value
         await trio.lowlevel.checkpoint_if_cancelled()  # if the caller is cancelled as well, that is what it has to hear
-        raise OutcomeUnknown("the database did not confirm; try again with the same key", value) from cause
+        raise OutcomeUnknown(value=value) from cause
 
     async def read(self, query: Callable[[], Steps[T]]) -> T:
         """Run statements that only read, each on its own. Raises `Unavailable`, `ServerError`. Cancelling is safe."""
@@ -152,16 +153,12 @@ class MySQL:
             with trio.move_on_after(QUIT_LIMIT, shield=True):
                 await connection.quit()
 
-    async def execute_script(self, statements: Sequence[str]) -> None:
-        """Run statements one by one, each committed at once, under `migration_lock`."""
-        async with self.migration_lock() as session:
-            for statement in statements:
-                await session.execute(statement)
-
     async def _greet(self) -> None:
         connection = await self._connect()
         try:
             self._dialect = _dialect(connection.version)
+            with trio.move_on_after(self.options.timeout), contextlib.suppress(ConnectionLost):
+                await warn_of_weak_durability(connection)
         finally:
             with trio.move_on_after(QUIT_LIMIT, shield=True):
                 await connection.quit()

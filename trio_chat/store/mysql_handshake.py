@@ -11,7 +11,6 @@ import hashlib
 import os
 import socket
 import ssl
-from collections.abc import Callable
 from importlib import import_module
 from itertools import cycle
 from typing import Any, Final
@@ -206,11 +205,10 @@ class _Driver(_DriverConnection):  # type: ignore[misc]  # it has no types
             raise ConnectFailed("the server's answer in caching_sha2_password was not understood")
         if self._secure:
             return await self._ask(self.password + b"\0")
-        encrypt = _encryption()
         key = (await self._ask(_ASK_FOR_KEY)).get_all_data()
         if key[:1] != b"\1":
             raise ConnectFailed("the server did not send its public key")
-        return await self._ask(encrypt(key[1:], _xor(self.password + b"\0", nonce)))
+        return await self._ask(_encrypt(key[1:], _xor(self.password + b"\0", nonce)))
 
     async def _ask(self, payload: bytes) -> Any:
         await self.write_packet(payload)
@@ -230,21 +228,13 @@ def _xor(data: bytes, key: bytes) -> bytes:
     return bytes(one ^ other for one, other in zip(data, cycle(key), strict=False))
 
 
-def _encryption() -> Callable[[bytes, bytes], bytes]:
-    """What encrypts bytes for a public key in PEM, as MySQL wants it. Needs the package cryptography, which is optional."""
-    try:
-        hashes = import_module("cryptography.hazmat.primitives.hashes")
-        serialization = import_module("cryptography.hazmat.primitives.serialization")
-        padding = import_module("cryptography.hazmat.primitives.asymmetric.padding")
-    except ImportError:
-        raise ConnectFailed(
-            "the server asks for the password itself (caching_sha2_password) on a connection that others could read: "
-            "use a unix socket or TLS (ssl_ca=...), or install the package cryptography"
-        ) from None
+def _encrypt(key: bytes, data: bytes) -> bytes:
+    """Encrypt for a public key in PEM, as MySQL wants it."""
+    # Here, because they take their time, and most servers never need them.
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415
 
-    def encrypt(key: bytes, data: bytes) -> bytes:
-        oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)
-        encrypted: bytes = serialization.load_pem_public_key(key).encrypt(data, oaep)
-        return encrypted
-
-    return encrypt
+    public = serialization.load_pem_public_key(key)
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise ConnectFailed("the server's public key is not one of RSA")
+    return public.encrypt(data, padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None))  # noqa: S303

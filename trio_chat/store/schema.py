@@ -136,7 +136,16 @@ async def _refuse_foreign_tables(session: MigrationSession, *, sqlite: bool) -> 
 
 
 async def _is_done(session: MigrationSession, statement: str, *, sqlite: bool) -> bool:
-    """Whether what a CREATE statement makes is there already."""
+    """Whether what a statement makes, an index or a column for example, is there already."""
+    added = re.match(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", statement)
+    if added is not None:
+        columns = (
+            "SELECT 1 FROM pragma_table_info(?) WHERE lower(name) = lower(?)"
+            if sqlite
+            else "SELECT 1 FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?"
+        )
+        return bool((await session.execute(columns, added.groups())).rows)
     made = re.match(r"CREATE (?:UNIQUE )?(TABLE|VIEW|INDEX) (\w+)", statement)
     if made is None:
         return False

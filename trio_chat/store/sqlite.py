@@ -9,7 +9,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,30 +54,21 @@ class SQLite:
 
     dialect = DIALECT
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float) -> None:
         self.path = path
-        self._writer = _ConnectionThread(path, "trio-chat-sqlite-writer")
-        self._reader = _ConnectionThread(path, "trio-chat-sqlite-reader")
+        self._writer = _ConnectionThread(path, "trio-chat-sqlite-writer", patience)
+        self._reader = _ConnectionThread(path, "trio-chat-sqlite-reader", patience)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[SQLite]:
-        """Open the file, made where it is missing. Raises `StartupError` where that fails or another server has it."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StartupError(f"the database {path} cannot be opened: {error.strerror}") from None
-        database = cls(path)
-        try:
-            try:
-                # The kernel drops the lock when the process ends, however it ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StartupError(
-                    f"another server is using the database {path}; a SQLite file serves one node, "
-                    "several nodes want --database mysql://… and --bus redis://…"
-                ) from None
+    async def open(cls, path: Path, *, patience: float = 3.0) -> AsyncIterator[SQLite]:
+        """Open the file, made where it is missing. Raises `StartupError` where that fails or another server has it.
+
+        `patience`, in seconds, is how long a transaction may wait until it is begun. Then it is seen through: it waits a
+        little more where another process has the file.
+        """
+        database = cls(path, patience)
+        with _lock(path):
             try:
                 for thread in (database._writer, database._reader):
                     await thread.start()
@@ -86,8 +77,6 @@ class SQLite:
                 with trio.CancelScope(shield=True):
                     for thread in (database._reader, database._writer):
                         await thread.stop()
-        finally:
-            os.close(lock)
 
     async def run(self, transaction: Callable[[], Steps[T]]) -> T:
         return await self._writer.call(lambda connection: _run(connection, transaction()))
@@ -99,6 +88,37 @@ class SQLite:
     async def migration_lock(self) -> AsyncIterator[_Session]:
         """Nobody else has the file: `open` holds its lock."""
         yield _Session(self._writer)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock beside a database's file, which keeps other servers away from it. Raises `StartupError`."""
+    try:
+        if path.is_dir():
+            raise StartupError(
+                f"the database {path} is a directory; the URL names a file: sqlite:////DIRECTORY/chat.db"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartupError(f"the database {path} cannot be opened: {reason}") from None
+    with os.fdopen(lock):
+        try:
+            # The kernel drops the lock when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartupError(
+                f"another server is using the database {path}; a SQLite file serves one node, "
+                "several nodes want --database mysql://… and --bus redis://…"
+            ) from None
+        try:
+            yield
+        except StartupError:
+            # Nothing of ours is left beside a file that is not ours.
+            with contextlib.suppress(OSError):
+                Path(f"{path}.lock").unlink()
+            raise
 
 
 @attrs.frozen
@@ -115,8 +135,9 @@ class _Session:
 class _ConnectionThread:
     """A thread that owns one connection and does one job after the other."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, patience: float) -> None:
         self._path = path
+        self._patience = patience
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._connection: sqlite3.Connection | None = None
@@ -124,7 +145,7 @@ class _ConnectionThread:
     async def start(self) -> None:
         self._thread.start()
         try:
-            await self.call(_nothing)
+            await self._done(_nothing)
         except sqlite3.Error as error:
             raise StartupError(f"the database {self._path} cannot be opened: {error}") from None
 
@@ -134,44 +155,45 @@ class _ConnectionThread:
             await trio.to_thread.run_sync(self._thread.join)
 
     async def call(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Have the thread do a job. Where this is cancelled the job still happens as a whole, unless it had not begun."""
+        """Have the thread do a job. Raises `Unavailable`, and then it was not done; the same where this is cancelled."""
+        with trio.move_on_after(self._patience):
+            try:
+                return await self._done(job)
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
+                    raise
+                raise Unavailable(f"the database cannot be used at present ({error}); nothing was stored") from error
+        raise Unavailable(f"the database is busy; nothing was stored in {self._patience:g} s")
+
+    async def _done(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """What the job returned or raised. It can be cancelled until the thread begins it."""
         token = trio.lowlevel.current_trio_token()
         task = trio.lowlevel.current_task()
-        cancelled = False
+        # Whoever has it decides: the thread, that the job is done, or a cancellation, that it is not.
+        decision = threading.Lock()
         result: outcome.Outcome[T] | None = None
 
         def work() -> None:
             nonlocal result
-            if cancelled:
-                return
-            result = outcome.capture(lambda: job(self._connect()))
-            with contextlib.suppress(trio.RunFinishedError):  # nobody is left to be told
-                token.run_sync_soon(wake)
-
-        def wake() -> None:
-            if not cancelled:
-                trio.lowlevel.reschedule(task)
+            if decision.acquire(blocking=False):
+                result = outcome.capture(lambda: job(self._connect()))
+                with contextlib.suppress(trio.RunFinishedError):  # nobody is left to be told
+                    token.run_sync_soon(trio.lowlevel.reschedule, task)
 
         def abort(_: Any) -> trio.lowlevel.Abort:
-            nonlocal cancelled
-            cancelled = True
-            return trio.lowlevel.Abort.SUCCEEDED
+            return trio.lowlevel.Abort.SUCCEEDED if decision.acquire(blocking=False) else trio.lowlevel.Abort.FAILED
 
         self._jobs.put(work)
         await trio.lowlevel.wait_task_rescheduled(abort)
         assert result is not None
-        try:
-            return result.unwrap()
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
-                raise
-            raise Unavailable(f"the database cannot be used at present ({error}); nothing was stored") from error
+        return result.unwrap()
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA fullfsync=ON")  # macOS: to the disk, and not only to its cache
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA cache_size=-32000")
             define_functions(connection, lambda: time.time_ns() // 1_000_000)

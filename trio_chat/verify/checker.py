@@ -28,6 +28,7 @@ RULES = {
     "fall": "on a connection a conversation's seqs rise, and so do a log's times",
     "hole": "on a connection, and in a log, no seq is left out",
     "presence-wrong": "what a client is told about a friend is true, within seconds",
+    "refused": "who is in a group may write to it",
     "stored-twice": "a key is stored once",
     "swapped": "messages of one connection keep their order",
     "two-orders": "everybody sees the same message at a place",
@@ -35,6 +36,7 @@ RULES = {
     "undelivered": "who is there at the end has got everything",
 }
 
+_NOT_IN = frozenset({"not_a_member", "no_such_group"})
 #: How many violations of one rule are told; a broken server breaks it by the thousand.
 _ENOUGH = 20
 
@@ -63,6 +65,11 @@ def _check_answers(facts: Facts) -> Iterator[Violation]:
         if len(asked.answers) > 1:
             says = f"connection {asked.record.connection} got {len(asked.answers)} answers to its request {asked.record.ref}"
             yield Violation("answered-twice", says, [asked.record, *asked.answers[:2]])
+        if asked.message is not None and asked.answers and asked.answers[0].error in _NOT_IN:
+            sure = facts.sure.get((asked.user, asked.record.conv))
+            if sure is not None and sure < asked.index:
+                says = f"user {asked.user} is in {asked.record.conv}, and was answered {asked.answers[0].error}"
+                yield Violation("refused", says, [facts.records[sure], asked.record, asked.answers[0]])
     for record in facts.records:
         if isinstance(record, Answered) and (record.connection, record.ref) not in facts.requests:
             says = f"connection {record.connection} got an answer to {record.ref}, which it had not asked"

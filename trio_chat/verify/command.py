@@ -18,6 +18,7 @@ from trio_chat.config import Address
 from trio_chat.errors import StartupError
 from trio_chat.verify.checker import check
 from trio_chat.verify.history import BadHistory, Record, read_lines, to_line
+from trio_chat.verify.plan import draw_plan
 from trio_chat.verify.programs.process import ServiceError
 from trio_chat.verify.report import Report
 from trio_chat.verify.run import CannotVerify, Outcome, run
@@ -94,7 +95,8 @@ def verify(options: argparse.Namespace, run_trio: RunTrio, program: Sequence[str
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     with _set_up(options, program) as setup:
         print(f"verifying {setup.about}; seed {seed}", file=sys.stderr)
-        outcome = run_trio(partial(run, setup, seed=seed, seconds=options.seconds, clients=options.clients))
+        plan = draw_plan(seed, clients=options.clients, seconds=options.seconds, kinds=setup.kinds)
+        outcome = run_trio(partial(run, setup, plan, options.seconds))
         kept: Path | None = None
         if outcome.violations:
             kept = setup.keep() or Path(tempfile.mkdtemp(prefix="trio-chat-verify-"))

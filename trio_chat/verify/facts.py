@@ -69,6 +69,7 @@ class Asked:
     record: Requested
     index: int
     message: Identity | None
+    user: int = 0
     answers: list[Answered] = attrs.field(factory=list)
 
 
@@ -165,7 +166,9 @@ def gather(history: Iterable[Record]) -> Facts:
             case Requested():
                 session = current.get(record.connection)
                 message = identity(record, session.user) if record.text and session is not None else None
-                asked = facts.requests[record.connection, record.ref] = Asked(record, index, message)
+                asked = facts.requests[record.connection, record.ref] = Asked(
+                    record, index, message, session.user if session is not None else 0
+                )
                 if message is not None:
                     facts.sent.setdefault(message, []).append(asked)
             case Answered():

@@ -31,13 +31,18 @@ class Faults:
         self._recorder = recorder
         self._locks: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
 
-    async def run(self, plan: tuple[FaultPlan, ...]) -> None:
-        """All of them, in their time. When cancelled, what is broken is made whole. Raises `ServiceError`."""
-        began = trio.current_time()
+    async def run(self, plan: tuple[FaultPlan, ...], seconds: float) -> None:
+        """As many as fit into the time; then all is whole, also when cancelled. Raises `ServiceError`."""
+        end = trio.current_time() + seconds
         async with trio.open_nursery() as nursery:
             for fault in plan:
-                await trio.sleep_until(began + fault.at)
-                nursery.start_soon(self._bring_about, fault)
+                if trio.current_time() + fault.pause + fault.seconds > end:
+                    break
+                await trio.sleep(fault.pause)
+                if fault.beside:
+                    nursery.start_soon(self._bring_about, fault)
+                else:
+                    await self._bring_about(fault)
 
     async def _bring_about(self, fault: FaultPlan) -> None:
         what, _, how = fault.kind.partition("-")
@@ -47,6 +52,8 @@ class Faults:
             for node in self._setup.nodes:
                 async with self._broken(node, fault.kind):
                     await self.restart(node, fault.seconds)
+        elif what == "partition":
+            await self._partition(fault)
         elif fault.kind == "nginx-reload":
             assert self._setup.nginx is not None
             async with self._broken(self._setup.nginx, fault.kind):
@@ -110,6 +117,19 @@ class Faults:
         await trio.to_thread.run_sync(program.stop)
         await trio.sleep(seconds)
         await self._start(program)
+
+    async def _partition(self, fault: FaultPlan) -> None:
+        """A node is cut off from what it stands on, or from nginx; it runs on, and nobody is told."""
+        number = int(fault.draw * len(self._setup.cables))
+        services, entrance = self._setup.cables[number]
+        cable = entrance if fault.kind == "partition-clients" else services
+        async with self._broken(self._setup.nodes[number], fault.kind):
+            try:
+                await trio.to_thread.run_sync(cable.cut)
+                await trio.sleep(fault.seconds)
+            finally:
+                with trio.CancelScope(shield=True):  # two calls of `ip`
+                    await trio.to_thread.run_sync(cable.heal)
 
     async def _break_clients(self, fault: FaultPlan) -> None:
         """A part of the clients, from one to all: their connections are reset, or nothing goes through them any more."""

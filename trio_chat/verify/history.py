@@ -41,10 +41,11 @@ class BadHistory(ValueError):
 
 @attrs.define
 class Opened:
-    """A client has a connection; `connection` is its number in the history, never used again."""
+    """A client has a connection; `connection` is its number in the history, never used again, `client` its name."""
 
     at: float
     connection: int
+    client: str = ""
 
 
 @attrs.define

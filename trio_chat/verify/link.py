@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,8 +38,8 @@ class Link:
     A blackholed link sends and gets nothing more, and neither side is told: as if a cable had been pulled.
     """
 
-    def __init__(self, stream: trio.SocketStream, recorder: Recorder) -> None:
-        self.number = recorder.opened()
+    def __init__(self, stream: trio.SocketStream, recorder: Recorder, client: str) -> None:
+        self.number = recorder.opened(client)
         self.user = 0
         self.heard = trio.current_time()
         self.blackholed = False
@@ -93,8 +93,8 @@ class Link:
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
-    async def read(self) -> AsyncIterator[Frame]:
-        """Each frame, recorded. Answers to `call` are given there too. Raises `LinkBroken`."""
+    async def read(self, take: Callable[[Frame], object]) -> None:
+        """Record each frame, and hand it on to `take`; until cancelled. Raises `LinkBroken`."""
         while True:
             try:
                 data = await self._stream.receive_some(65536)
@@ -112,7 +112,7 @@ class Link:
                 except msgspec.MsgspecError:
                     raise LinkBroken(f"sent what is no frame: {raw[:80]!r}") from None
                 self._record(frame)
-                yield frame
+                take(frame)
 
     def _record(self, frame: Frame) -> None:
         kind, recorder = frame["msgid"], self._recorder
@@ -170,14 +170,14 @@ def delivered(frame: Frame, at: float, connection: int) -> Delivered:
 
 
 @asynccontextmanager
-async def open_link(address: Address, recorder: Recorder) -> AsyncIterator[Link]:
+async def open_link(address: Address, recorder: Recorder, client: str = "") -> AsyncIterator[Link]:
     """Connect and ask for the modern dialect; HELLO is not awaited. Raises `LinkBroken` where nobody is there."""
     try:
         with trio.fail_after(_CONNECT):
             stream = await trio.open_tcp_stream(address.host, address.port)
     except (OSError, trio.TooSlowError) as error:
         raise LinkBroken(str(error) or "too slow") from None
-    link = Link(stream, recorder)
+    link = Link(stream, recorder, client)
     why = "left"
     try:
         link.request(Kind.HELLO, version=1, client="trio-chat verify")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
@@ -33,19 +35,20 @@ class Refused(Exception):
 
 
 @attrs.define(eq=False)
+class _Message:
+    conv: str
+    kind: Kind
+    fields: dict[str, object]
+
+
+@attrs.define(eq=False)
 class Account:
     plan: AccountPlan
     name: str
     id: int = 0
     groups: set[int] = attrs.field(factory=set)  # numbers of the plan
+    acknowledged: deque[_Message] = attrs.field(factory=lambda: deque(maxlen=500))
     leave: trio.Event = attrs.field(factory=trio.Event)  # for good
-
-
-@attrs.define(eq=False)
-class _Message:
-    conv: str
-    kind: Kind
-    fields: dict[str, object]
 
 
 class Load:
@@ -98,13 +101,8 @@ class Load:
     async def connected(self, recorder: Recorder | None = None) -> AsyncIterator[Link]:
         """A connection that reads what comes. What breaks it comes out in an exception group."""
         async with open_link(self.addresses[0], recorder or self.recorder) as link, trio.open_nursery() as nursery:
-
-            async def read() -> None:
-                async for _ in link.read():
-                    pass
-
             nursery.start_soon(link.write)
-            nursery.start_soon(read)
+            nursery.start_soon(link.read, _ignore)
             yield link
             nursery.cancel_scope.cancel()
 
@@ -143,6 +141,10 @@ class Load:
         return all(device.settled for device in self.devices if not device.account.leave.is_set())
 
 
+def _ignore(_: Frame) -> None:
+    pass
+
+
 class Device:
     """One connection of an account at a time; `run` makes a new one whenever it breaks, until the account leaves."""
 
@@ -178,7 +180,8 @@ class Device:
     async def run(self) -> None:
         while not self.account.leave.is_set():
             try:
-                async with open_link(self._draw.choice(self.load.addresses), self.load.recorder) as link:
+                address = self._draw.choice(self.load.addresses)
+                async with open_link(address, self.load.recorder, self._name) as link:
                     self.link = link
                     await self._use(link)
             except* LinkBroken:
@@ -195,7 +198,7 @@ class Device:
         self.friends.clear()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(link.write)
-            nursery.start_soon(self._read, link)
+            nursery.start_soon(link.read, partial(self._take, link))
             nursery.start_soon(self._watch, link)
             await self._log_in(link)
             await self._act(link)
@@ -217,17 +220,16 @@ class Device:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    async def _read(self, link: Link) -> None:
-        async for frame in link.read():
-            kind = frame["msgid"]
-            if kind in (Kind.DIRECT, Kind.GROUP):
-                self._delivered(link, frame["conv"], frame["seq"])
-            elif kind == Kind.LOGIN_ACK and not frame["errno"]:
-                self.friends.update((friend["id"], friend["state"]) for friend in frame["friends"])
-            elif kind == Kind.PRESENCE:
-                self.friends[frame["id"]] = frame["state"]
-            elif kind == Kind.REPLY:
-                self._replied(frame)
+    def _take(self, link: Link, frame: Frame) -> None:
+        kind = frame["msgid"]
+        if kind in (Kind.DIRECT, Kind.GROUP):
+            self._delivered(link, frame["conv"], frame["seq"])
+        elif kind == Kind.LOGIN_ACK and not frame["errno"]:
+            self.friends.update((friend["id"], friend["state"]) for friend in frame["friends"])
+        elif kind == Kind.PRESENCE:
+            self.friends[frame["id"]] = frame["state"]
+        elif kind == Kind.REPLY:
+            self._replied(frame)
 
     def _delivered(self, link: Link, conv: str, seq: int) -> None:
         """Say RECEIVED, not for each message: some are said to be received late, some never."""
@@ -246,8 +248,8 @@ class Device:
             return
         if frame.get("error") in _PASSING:
             self._again.set()
-        else:
-            self.outstanding.pop(key, None)
+        elif (message := self.outstanding.pop(key, None)) is not None and not frame["errno"]:
+            self.account.acknowledged.append(message)
         self._answered.set()
 
     async def _watch(self, link: Link) -> None:
@@ -264,24 +266,30 @@ class Device:
         self._send_again(link)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_failed_again, link)
-            while not self.load.ending:
+            stays = True
+            while stays and not self.load.ending:
                 await trio.sleep(self._draw.expovariate(1 / self.load.pace))
                 while len(self.outstanding) > _WINDOW:
-                    self._answered = trio.Event()
-                    await self._answered.wait()
-                if not await self._do_something(link):
-                    nursery.cancel_scope.cancel()
-                    return
-            while self.outstanding:
-                self._answered = trio.Event()
-                await self._answered.wait()
-            await self.account.leave.wait()
+                    await self._wait_answered()
+                stays = await self._do_something(link)
+            if stays:
+                while self.outstanding:
+                    await self._wait_answered()
+                await self.account.leave.wait()
             nursery.cancel_scope.cancel()
+
+    async def _wait_answered(self) -> None:
+        self._answered = trio.Event()
+        await self._answered.wait()
 
     async def _do_something(self, link: Link) -> bool:
         """The next thing of this device's plan; whether it stays connected."""
         what = self._draw.random()
-        if what < 0.80:
+        if what < 0.05 and self.account.acknowledged:
+            # Once more, perhaps much later and through another node: nobody is to notice.
+            message = self._draw.choice(self.account.acknowledged)
+            link.request(message.kind, message.conv, **message.fields)
+        elif what < 0.80:
             conv, kind, target = self._choose()
             for _ in range(self._draw.randint(1, 8)):
                 self._write(link, conv, kind, target)

@@ -23,13 +23,13 @@ FAULTS: dict[str, tuple[float, float]] = {
     "client-reset": (0.0, 0.0),
     "client-blackhole": (2.0, 8.0),
     "nginx-reload": (0.0, 0.0),
-    "partition-database": (1.0, 9.0),
-    "partition-redis": (1.0, 6.0),
+    "partition-services": (1.0, 9.0),
+    "partition-clients": (1.0, 8.0),
 }
 
-#: Between one fault's end and the next one's begin, in seconds; and how often the next one does not wait for the end.
-_PAUSE = (0.3, 3.0)
-_TOGETHER = 0.25
+#: Between one fault's end and the next one's begin, in seconds; and how many do not keep the next one waiting.
+_PAUSE = (0.5, 3.5)
+_BESIDE = 0.15
 
 
 @attrs.frozen
@@ -50,12 +50,16 @@ class AccountPlan:
 
 @attrs.frozen
 class FaultPlan:
-    """`at` is in seconds from the beginning of the load; `draw` chooses what is hit among what there is, from 0 to 1."""
+    """After a `pause` the fault begins and lasts for `seconds`; the next one waits for its end, unless `beside` others.
 
-    at: float
+    `draw` chooses what is hit among what there is, from 0 to 1.
+    """
+
+    pause: float
     kind: str
     seconds: float
     draw: float
+    beside: bool
 
 
 @attrs.frozen
@@ -100,15 +104,15 @@ def draw_plan(seed: int, *, clients: int, seconds: float, kinds: Mapping[str, in
 
 
 def draw_faults(seed: int, *, seconds: float, kinds: Mapping[str, int]) -> tuple[FaultPlan, ...]:
-    """Faults one after the other, some before the one before has ended; the last has ended when the load ends."""
+    """More faults than there is time for: how many there will be depends on how quickly programs start."""
     draw = random.Random(f"{seed} faults")
-    faults = []
-    at = min(1.0, seconds / 6)
-    while kinds and at < seconds:
-        kind = draw.choices(list(kinds), list(kinds.values()))[0]
-        lasts = draw.uniform(*FAULTS[kind])
-        if at + lasts > seconds:
-            break
-        faults.append(FaultPlan(round(at, 3), kind, round(lasts, 3), draw.random()))
-        at += draw.uniform(*_PAUSE) + (0 if draw.random() < _TOGETHER else lasts)
-    return tuple(faults)
+    return tuple(
+        FaultPlan(
+            round(draw.uniform(*_PAUSE), 3),
+            kind,
+            round(draw.uniform(*FAULTS[kind]), 3),
+            draw.random(),
+            draw.random() < _BESIDE,
+        )
+        for kind in (draw.choices(list(kinds), list(kinds.values()), k=int(seconds) + 10) if kinds else ())
+    )

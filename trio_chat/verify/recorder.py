@@ -39,11 +39,11 @@ class Recorder:
         if not self._stopped:
             self.records.append(record)
 
-    def opened(self) -> int:
+    def opened(self, client: str) -> int:
         """A client has a new connection; its number."""
         number = next(self._connections)
         self.connected += 1
-        self.add(Opened(self.now(), number))
+        self.add(Opened(self.now(), number, client))
         return number
 
     def closed(self, connection: int, why: str) -> None:

@@ -64,13 +64,13 @@ class Report:
         yield f"          {stats.delivered:,} deliveries, {stats.receipts:,} receipts, {stats.logins:,} logins"
         if stats.refused:
             yield "          answered with " + ", ".join(f"{name} {n:,}" for name, n in sorted(stats.refused.items()))
-        yield f"faults    {total}" + (":                     worst times in seconds" if total else "")
+        yield f"faults    {total}" + ("; the longest that a client had to wait, in seconds:" if total else "")
         if total:
-            yield "                                acknowledged  delivered  recovered"
+            yield "                               acknowledged  delivered  connected again  after its end"
             for kind, worst in sorted(stats.faults.items()):
                 yield (
-                    f"          {worst.faults:3} {kind:<18} {worst.acknowledged:10.2f} {worst.delivered:10.2f} "
-                    f"{worst.recovered:10.2f}"
+                    f"          {worst.faults:4} {kind:<18} {worst.acknowledged:10.2f} {worst.delivered:10.2f} "
+                    f"{worst.reconnected:16.2f} {worst.recovered:14.2f}"
                 )
         if not self.violations:
             yield "result    every promise was kept"

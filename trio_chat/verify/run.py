@@ -16,7 +16,7 @@ from trio_chat.verify.faults import Faults
 from trio_chat.verify.history import Delivered, Logged, LogRead, Record, Requested
 from trio_chat.verify.link import LinkBroken, delivered
 from trio_chat.verify.load import Load, Refused
-from trio_chat.verify.plan import FaultPlan, draw_plan
+from trio_chat.verify.plan import FaultPlan, Plan
 from trio_chat.verify.programs.process import ServiceError
 from trio_chat.verify.recorder import Recorder
 from trio_chat.verify.setups import Setup
@@ -27,8 +27,6 @@ __all__ = ["CannotVerify", "Outcome", "run"]
 
 #: Quiet is when nothing has been delivered or acknowledged for so long (seconds).
 _QUIET = 2.5
-#: How long what is unacknowledged may take to be acknowledged once all is whole.
-_FINISH = 30.0
 _READ = 60.0
 #: How often the progress is shown: on a terminal, and elsewhere.
 _LIVE, _LINES = 0.2, 5.0
@@ -44,15 +42,14 @@ class Outcome:
     violations: list[Violation]
 
 
-async def run(setup: Setup, *, seed: int, seconds: float, clients: int) -> Outcome:
+async def run(setup: Setup, plan: Plan, seconds: float, promises: Promises | None = None) -> Outcome:
     """Load and break, then check. SIGINT and SIGTERM end the load early; a second one ends everything.
 
     Raises `CannotVerify`, and `KeyboardInterrupt` for the second signal.
     """
     recorder = Recorder()
-    plan = draw_plan(seed, clients=clients, seconds=seconds, kinds=setup.kinds)
     load = Load(plan, setup.addresses, recorder, name=f"verify {secrets.token_hex(4)}")
-    promises = Promises()
+    promises = promises or Promises()
     failures: list[Violation] = []
     try:
         async with trio.open_nursery() as nursery:
@@ -100,7 +97,7 @@ async def _obey_signals(loading: trio.CancelScope) -> None:
 
 async def _break_for(seconds: float, faults: Faults, plan: tuple[FaultPlan, ...]) -> None:
     began = trio.current_time()
-    await faults.run(plan)
+    await faults.run(plan, seconds)
     await trio.sleep_until(began + seconds)
 
 
@@ -117,7 +114,7 @@ async def _settle(load: Load, recorder: Recorder, promises: Promises) -> None:
 
     Bounded: what is not settled by then is for the checker to judge.
     """
-    with trio.move_on_after(_FINISH):
+    with trio.move_on_after(2 * promises.answer):
         await load.finish()
     with trio.move_on_after(promises.node_death + 2 * promises.presence):
         while not load.settled or recorder.now() < recorder.moved + _QUIET:

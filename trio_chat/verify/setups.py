@@ -13,6 +13,7 @@ import attrs
 
 from trio_chat.config import Address, Settings
 from trio_chat.verify.programs.mariadb import MariaDB
+from trio_chat.verify.programs.network import ADDRESSES, Cable, Network, why_not
 from trio_chat.verify.programs.nginx import Nginx
 from trio_chat.verify.programs.node import ChatNode
 from trio_chat.verify.programs.redis import Redis
@@ -28,7 +29,10 @@ SERVER = (sys.executable, "-m", "trio_chat")
 
 @attrs.frozen
 class Setup:
-    """`addresses` are for clients; the programs are there to be broken, each where there is one."""
+    """`addresses` are for clients; the programs are there to be broken, each where there is one.
+
+    `cables` has for each node, where the machine permits networks, the one to the database and Redis, and nginx's to it.
+    """
 
     about: str
     addresses: list[Address]
@@ -37,6 +41,7 @@ class Setup:
     nginx: Nginx | None = None
     redis: Redis | None = None
     mariadb: MariaDB | None = None
+    cables: list[tuple[Cable, Cable]] = attrs.field(factory=list)
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -52,6 +57,8 @@ class Setup:
             kinds = {kind: weight * (4 if kind == "node-kill" else 1) for kind, weight in kinds.items()}
         if self.nginx is not None:
             kinds |= {"nginx-reload": 2}
+        if self.cables:
+            kinds |= {"partition-services": 3, "partition-clients": 2}
         return kinds
 
     def keep(self) -> Path | None:
@@ -77,27 +84,49 @@ def embedded(program: Sequence[str] = SERVER) -> Iterator[Setup]:
 
 @contextlib.contextmanager
 def cluster(count: int, program: Sequence[str] = SERVER) -> Iterator[Setup]:
-    """`count` nodes behind nginx, on MariaDB and Redis. Raises `ServiceError`, for example where one is not installed."""
+    """`count` nodes behind nginx, on MariaDB and Redis; in networks of their own, where the machine permits them.
+
+    Raises `ServiceError`, for example where a program is not installed.
+    """
     with _folder() as directory, contextlib.ExitStack() as stack:
-        # All of them are looked for before any is started.
-        mariadb, redis = MariaDB(directory / "mariadb"), Redis(directory / "redis")
+        networks = [stack.enter_context(Network()) for _ in range(count)] if not why_not() else []
+        # All of the programs are looked for before any is started. They can be reached by every node, and by nobody else.
+        host = networks[0].cable.outside if networks else "127.0.0.1"
+        mariadb = MariaDB(directory / "mariadb", host=host)
+        redis = Redis(directory / "redis", host=host)
         nginx = Nginx(directory / "nginx", [])
         (directory / "mariadb").mkdir()
         stack.enter_context(mariadb)
         stack.enter_context(redis)
         mariadb.create_database("verify")
+        if networks:
+            mariadb.admit(ADDRESSES)
         settings = Settings(database=mariadb.url("verify"), bus=redis.url)
-        names = [f"node{number}" for number in range(1, count + 1)]
-        nodes = [ChatNode(directory, name, settings, *_QUIET, program=program, proxied=True) for name in names]
-        for node in nodes:
+        cables = [(network.cable, network.add_cable()) for network in networks]
+        nodes = []
+        for number in range(count):
+            network, entrance = (networks[number], cables[number][1]) if networks else (None, None)
+            node = ChatNode(
+                directory,
+                f"node{number + 1}",
+                settings,
+                *_QUIET,
+                proxied=True,
+                network=network,
+                entrance=entrance,
+                program=program,
+            )
             stack.callback(node.stop)
             node.launch()
+            nodes.append(node)
         for node in nodes:
             node.wait_ready()
         nginx.set_nodes([node.address for node in nodes])
         stack.enter_context(nginx)
         about = f"a private cluster of {count} node{'s' * (count > 1)} behind nginx, on MariaDB and Redis"
-        yield Setup(about, [Address(*nginx.address)], directory, nodes, nginx, redis, mariadb)
+        if not networks:
+            about += f" (not partitioned: {why_not()})"
+        yield Setup(about, [Address(*nginx.address)], directory, nodes, nginx, redis, mariadb, cables)
 
 
 @contextlib.contextmanager

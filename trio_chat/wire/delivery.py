@@ -9,7 +9,7 @@ import msgspec
 
 from trio_chat.wire.messages import Kind, encode
 
-__all__ = ["Delivery", "decode_delivery"]
+__all__ = ["DeliveredFrame", "Delivery", "decode_delivery"]
 
 
 @attrs.define(eq=False)
@@ -44,6 +44,10 @@ class Delivery:
             fields["key"] = self.key
         return fields
 
+    def is_own(self, userid: int) -> bool:
+        """Whether it is the user's own message to others: his classic clients do not get it back."""
+        return self.sender == userid and (self.is_group or self.to != userid)
+
     def classic_fields(self) -> dict[str, Any]:
         """The fields that every client of the family knows."""
         group = self.is_group
@@ -70,7 +74,9 @@ class Delivery:
 
 
 @attrs.define
-class _Frame:
+class DeliveredFrame:
+    """A modern DIRECT or GROUP frame, or an entry of HISTORY, as it is read."""
+
     msgid: int
     conv: str
     seq: int
@@ -84,7 +90,7 @@ class _Frame:
     key: str | None = None
 
 
-_FRAME = msgspec.json.Decoder(_Frame)
+_FRAME = msgspec.json.Decoder(DeliveredFrame)
 
 
 def decode_delivery(frame: bytes) -> Delivery:

@@ -27,13 +27,16 @@ OPTIONS = (
 
 
 class MariaDB(ServiceProcess):
-    """A MariaDB server in `directory`, for `root` without a password on 127.0.0.1:`port` and on `socket`.
+    """A MariaDB server in `directory`, for `root` without a password on `host`:`port` and on `socket`.
 
     The first start makes the data folder; `restart`, or `kill` and `start`, keep the data. `options` are added to ours,
     the later one wins. For faults: `pause` and `resume`, `kill`, and `sql` to set variables or kill connections.
     """
 
-    def __init__(self, directory: Path, *, options: Sequence[str] = (), port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, options: Sequence[str] = (), host: str = "127.0.0.1", port: int | None = None
+    ) -> None:
+        self.host = host
         self.port = port or free_port()
         self.data = directory / "data"
         self.socket = directory / "mariadb.sock"
@@ -47,7 +50,7 @@ class MariaDB(ServiceProcess):
             f"--datadir={self.data}",
             f"--socket={self.socket}",
             f"--pid-file={directory / 'mariadb.pid'}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={host}",
             f"--port={self.port}",
             *OPTIONS,
             *options,
@@ -62,10 +65,14 @@ class MariaDB(ServiceProcess):
     def url(self, database: str, **options: str) -> str:
         """The URL of `database` over TCP; `options` become its query, for example `unix_socket=str(server.socket)`."""
         query = "&".join(f"{name}={value}" for name, value in options.items())
-        return f"mysql://root@127.0.0.1:{self.port}/{database}" + (f"?{query}" if query else "")
+        return f"mysql://root@{self.host}:{self.port}/{database}" + (f"?{query}" if query else "")
 
     def create_database(self, name: str) -> None:
         self.sql(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+
+    def admit(self, addresses: str) -> None:
+        """Let `root` in from there too, as MariaDB writes addresses: "198.18.0.0/255.254.0.0"."""
+        self.sql(f"CREATE OR REPLACE USER root@'{addresses}'; GRANT ALL ON *.* TO root@'{addresses}'")
 
     def drop_database(self, name: str) -> None:
         self.sql(f"DROP DATABASE IF EXISTS `{name}`")

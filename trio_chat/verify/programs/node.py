@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trio_chat import Address, Settings
+from trio_chat.verify.programs.network import Cable, Network
 from trio_chat.verify.programs.process import ServiceError, ServiceProcess, free_port
 from trio_chat.wire.messages import Kind
 
@@ -20,7 +21,9 @@ PROXY_HEADER = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 1\r\n"
 
 
 class ChatNode(ServiceProcess):
-    """`python -m trio_chat serve` on 127.0.0.1, by the settings that all nodes of a cluster share.
+    """`python -m trio_chat serve`, by the settings that all nodes of a cluster share; on 127.0.0.1, or in a `network`.
+
+    There it is reached by the cable `entrance`, which may be another than the one by which it reaches the services.
 
     Its log is JSON, one event a line. It is ready when it answers HELLO. With `proxied` it stands behind a proxy that
     says who the client is; `options` are further flags, `program` is what they are given to. For faults: `kill`, `pause` and `resume`, `terminate` and `wait`, `restart`.
@@ -33,9 +36,12 @@ class ChatNode(ServiceProcess):
         settings: Settings,
         *options: str,
         proxied: bool = False,
+        network: Network | None = None,
+        entrance: Cable | None = None,
         program: Sequence[str] = (sys.executable, "-m", "trio_chat"),
     ) -> None:
-        self.address = Address("127.0.0.1", free_port())
+        host = "127.0.0.1" if network is None else (entrance or network.cable).inside
+        self.address = Address(host, free_port())
         self.proxied = proxied
         command = [*program, "serve", "--tcp", str(self.address), "--http", "off", "--node", name]
         command += ["--database", settings.database, "--bus", settings.bus]
@@ -43,6 +49,8 @@ class ChatNode(ServiceProcess):
         command += ["--log-format", "json", "--log-level", "debug", *options]
         if proxied:
             command.append("--proxy-protocol")
+        if network is not None:
+            command = network.command(command)
         super().__init__(name, command, directory=directory, ready=self._greets, start_timeout=30.0, stop_timeout=20.0)
 
     def events(self) -> list[dict[str, object]]:

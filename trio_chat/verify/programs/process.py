@@ -35,6 +35,7 @@ PACKAGES = {
     "redis-cli": "redis-tools",
     "openssl": "openssl",
     "chromium": "chromium",
+    "ip": "iproute2",
 }
 
 _PR_SET_PDEATHSIG = 1

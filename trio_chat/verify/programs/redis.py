@@ -25,7 +25,7 @@ class TLS:
 
 
 class Redis(ServiceProcess):
-    """A Redis server in `directory` on 127.0.0.1:`port`; its `url` has the password, percent-encoded.
+    """A Redis server in `directory` on `host`:`port`; its `url` has the password, percent-encoded.
 
     With `tls` it speaks TLS only. For faults: `pause` and `resume`, `kill` and
     `start`, `restart`, and `client` for everything that Redis can do to itself.
@@ -37,8 +37,10 @@ class Redis(ServiceProcess):
         *,
         password: str = "",
         tls: TLS | None = None,
+        host: str = "127.0.0.1",
         port: int | None = None,
     ) -> None:
+        self.host = host
         self.port = port or free_port()
         self.password = password
         self.tls = tls
@@ -51,13 +53,21 @@ class Redis(ServiceProcess):
     def url(self) -> str:
         user = f":{quote(self.password, safe='')}@" if self.password else ""
         if self.tls is None:
-            return f"redis://{user}127.0.0.1:{self.port}/0"
-        return f"rediss://{user}127.0.0.1:{self.port}/0?ssl_ca_certs={self.tls.authority}"
+            return f"redis://{user}{self.host}:{self.port}/0"
+        return f"rediss://{user}{self.host}:{self.port}/0?ssl_ca_certs={self.tls.authority}"
 
     def launch(self) -> None:
         # In a file and not on the command line, which everybody on the machine can read.
         self.directory.mkdir(parents=True, exist_ok=True)
-        lines = ["bind 127.0.0.1", f'dir "{self.directory}"', 'save ""', "appendonly no", "maxclients 1000"]
+        # Who may connect is settled by the address that it listens on.
+        lines = [
+            f"bind {self.host}",
+            "protected-mode no",
+            f'dir "{self.directory}"',
+            'save ""',
+            "appendonly no",
+            "maxclients 1000",
+        ]
         if self.password:
             lines.append(f'requirepass "{self.password}"')
         if self.tls is None:

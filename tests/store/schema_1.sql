@@ -1,0 +1,118 @@
+-- The schema of trio-chat, as MySQL and MariaDB run it; SQLite's is derived from this file (trio_chat/store/schema.py).
+-- One statement ends with a semicolon at the end of a line. Later changes: db/migrations/.
+
+-- Accounts. `password` is an argon2 hash; `state` mirrors Presence; `changed` is when state last changed, in
+-- milliseconds since the epoch, rising with every change.
+CREATE TABLE User (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    name VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    password VARCHAR(255) NOT NULL,
+    state ENUM('online', 'offline') NOT NULL DEFAULT 'offline',
+    changed BIGINT NOT NULL DEFAULT 0
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE UNIQUE INDEX user_name ON User (name);
+
+CREATE INDEX user_changed ON User (changed);
+
+-- `friendid` is on the list of `userid`.
+CREATE TABLE Friend (
+    userid BIGINT NOT NULL,
+    friendid BIGINT NOT NULL,
+    PRIMARY KEY (userid, friendid)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE TABLE AllGroup (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    groupname VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    groupdesc VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT ''
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE UNIQUE INDEX allgroup_name ON AllGroup (groupname);
+
+-- `joined` is when, in milliseconds since the epoch: nodes that were not told find new members by it.
+CREATE TABLE GroupUser (
+    groupid BIGINT NOT NULL,
+    userid BIGINT NOT NULL,
+    grouprole ENUM('creator', 'normal') NOT NULL DEFAULT 'normal',
+    joined BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (groupid, userid)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX groupuser_userid ON GroupUser (userid);
+
+CREATE INDEX groupuser_joined ON GroupUser (joined);
+
+-- The head of each conversation's log. `changed` never falls: it is the time of the latest message.
+CREATE TABLE Conversation (
+    conv VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    last_seq BIGINT NOT NULL,
+    changed BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX conversation_changed ON Conversation (changed);
+
+-- The log: the truth about every message. `target` is the receiving user or the group; `sender_key` is what makes a
+-- resent message the same message (binary: a trailing space matters).
+CREATE TABLE Message (
+    conv VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    seq BIGINT NOT NULL,
+    sender BIGINT NOT NULL,
+    target BIGINT NOT NULL,
+    ts BIGINT NOT NULL,
+    time VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    sender_key VARBINARY(256),
+    msg MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    PRIMARY KEY (conv, seq)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE UNIQUE INDEX message_key ON Message (sender, sender_key);
+
+-- How far each account has received (and read) each of its conversations.
+CREATE TABLE DeliveryCursor (
+    userid BIGINT NOT NULL,
+    conv VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    received BIGINT NOT NULL DEFAULT 0,
+    seen BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (userid, conv)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+-- Digests of the secrets that log an account in again; `expires` in milliseconds since the epoch.
+CREATE TABLE Token (
+    digest BINARY(32) NOT NULL PRIMARY KEY,
+    userid BIGINT NOT NULL,
+    expires BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX token_userid ON Token (userid);
+
+CREATE INDEX token_expires ON Token (expires);
+
+-- The running nodes, a row for each life of one. A node whose `beat` stands still is dead.
+CREATE TABLE Node (
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    name VARCHAR(255) NOT NULL,
+    bus VARCHAR(255) NOT NULL,
+    beat BIGINT NOT NULL DEFAULT 0
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+-- Who is connected where.
+CREATE TABLE Presence (
+    userid BIGINT NOT NULL,
+    node BIGINT NOT NULL,
+    PRIMARY KEY (userid, node)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX presence_node ON Presence (node);
+
+-- What each user has not received yet, in the family's own form: a view, so no row per absent member is ever written.
+CREATE VIEW OfflineMessage AS
+SELECT
+    c.userid AS userid,
+    CASE WHEN m.conv LIKE 'g:%'
+        THEN JSON_OBJECT('msgid', 10, 'id', m.sender, 'name', u.name, 'groupid', m.target, 'msg', m.msg, 'time', m.time)
+        ELSE JSON_OBJECT('msgid', 6, 'id', m.sender, 'name', u.name, 'toid', m.target, 'msg', m.msg, 'time', m.time)
+    END AS message
+FROM DeliveryCursor c
+JOIN Message m ON m.conv = c.conv AND m.seq > c.received
+JOIN User u ON u.id = m.sender;

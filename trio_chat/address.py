@@ -1,0 +1,28 @@
+"""A host and a port, and how people write them: pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Address"]
+
+
+class Address(NamedTuple):
+    """A host and a port to listen on or to connect to; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT` (an IPv6 host in brackets). Raises `ValueError`."""
+        host, colon, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        number = int(port) if port.isascii() and port.isdecimal() and len(port) <= 5 else -1
+        if not colon or not host or any(c in "/@[] " for c in host) or not 0 <= number <= 65535:
+            raise ValueError("an address is HOST:PORT")
+        return cls(host, number)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
