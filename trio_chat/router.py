@@ -28,6 +28,7 @@ from trio_chat.channels import Channels
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import Changes, Cursor, MessageLog
 from trio_chat.store.presence import StateChange
+from trio_chat.transport.contract import End
 from trio_chat.wire.conversation import group_conv, parse_conv
 from trio_chat.wire.delivery import Delivery, decode_delivery
 from trio_chat.wire.messages import Kind, encode
@@ -384,7 +385,7 @@ class Router:
                 except Exception:
                     # All others still get it; this one after its next login.
                     log.exception("delivery failed", user=account.id, conv=conv, seq=seq)
-                    connection.close("delivery failed")
+                    connection.close(End.FAILED)
         if not answered and origin is not None:
             # It has ended meanwhile.
             origin.message_answered(arrival.reply)
