@@ -73,6 +73,20 @@ def test_what_was_written_offline_survives_a_reload(people: Persons) -> None:
     assert not [key for key in other.storage() if ":outbox:" in key]
 
 
+def test_flight_mode(people: Persons) -> None:
+    alice, bob = people("alice"), people("bob")
+    alice.add(bob.name)
+    alice.context.set_offline(True)
+    expect(alice.page.locator(".banner")).to_contain_text("You are offline")
+    alice.say("from above the clouds")
+    alice.state("from above", "sending")
+    alice.context.set_offline(False)
+    alice.state("from above", "received")
+    expect(alice.page.locator(".banner")).to_be_hidden()
+    bob.open(alice.name)
+    bob.sees("from above the clouds")
+
+
 def test_an_answer_that_is_lost_doubles_nothing(line: Line, on_the_line: Persons, people: Persons) -> None:
     alice, bob = on_the_line("alice"), people("bob")
     alice.add(bob.name)

@@ -31,7 +31,7 @@ export class Contacts {
     try {
       answer = await this.#client.ask(Kind.CONVERSATIONS, {}, { repeatable: true });
     } catch (error) {
-      if (error.isPutOff) setTimeout(() => this.#store.connection.online && this.#refresh(), 2000);
+      if (error.error !== "signed_out") setTimeout(() => this.#store.connection.online && this.#refresh(), error.isPutOff ? 2000 : 10000);
       return;
     }
     const previews = [];
@@ -47,9 +47,9 @@ export class Contacts {
       previews.push(this.#preview(conversation));
       this.#store.changed(row.conv);
     }
+    await Promise.all(previews);
     // What came while the answer was on its way, and is not in it, is new.
     for (const conversation of this.#store.conversations.values()) if (!conversation.isKnown) conversation.told(conversation.head, 0);
-    await Promise.all(previews);
     this.#store.loaded = true;
     this.#store.changed("lists");
   }

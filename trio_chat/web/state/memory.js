@@ -4,6 +4,7 @@ import { groupConv } from "../core/kinds.js";
 import { read, write } from "./storage.js";
 
 const CONVERSATIONS = 200;
+const PEOPLE = 1000;
 const PREVIEW = 120; // characters
 const PAUSE = 1000;
 
@@ -52,7 +53,7 @@ export class Memory {
     const store = this.#store;
     if (!store.session || !store.loaded) return;
     write(this.#name, {
-      people: [...store.people.values()].filter((person) => person.name).map(({ id, name, friend }) => [id, name, friend ? 1 : 0]),
+      people: [...store.people.values()].filter((person) => person.name).sort((a, b) => Number(b.friend) - Number(a.friend)).slice(0, PEOPLE).map(({ id, name, friend }) => [id, name, friend ? 1 : 0]),
       groups: [...store.groups.values()].map(({ id, name, about }) => [id, name, about]),
       conversations: store.listed.slice(0, CONVERSATIONS).map((one) => [one.conv, one.head, one.readSeq, short(one.last ?? one.preview)]),
     });
