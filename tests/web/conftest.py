@@ -54,7 +54,7 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
 def people(browser: Browser, server: Server) -> Iterator[Persons]:
     """Makes people; names that other tests used before are told apart by a number."""
     number = next(_numbers)
-    persons = Persons(browser, server.address, lambda name: f"{name}{number}")
+    persons = Persons(browser, server, lambda name: f"{name}{number}")
     yield persons
     problems = persons.close()
     assert not problems
@@ -63,7 +63,7 @@ def people(browser: Browser, server: Server) -> Iterator[Persons]:
 @pytest.fixture
 def people_of(browser: Browser, own_server: Server) -> Iterator[Persons]:
     """The same at this test's own server."""
-    persons = Persons(browser, own_server.address, lambda name: name)
+    persons = Persons(browser, own_server, lambda name: name)
     yield persons
     problems = persons.close()
     assert not problems

@@ -9,9 +9,12 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
+from tests.web.programs import Server
+
 __all__ = ["PHONE", "Person", "Persons"]
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+PASSWORD = "my secret"
 #: What a browser says by itself when a server is away: not the page's fault.
 _NETWORK = re.compile(r"WebSocket connection to|Failed to load resource|net::ERR_")
 
@@ -42,7 +45,7 @@ class Person:
         self.page.get_by_role("button", name="Create an account").click()
         self.page.locator("tc-sidebar").wait_for()
 
-    def fill_in(self, password: str = "my secret") -> None:
+    def fill_in(self, password: str = PASSWORD) -> None:
         self.page.get_by_label("Name").fill(self.name)
         self.page.get_by_label("Password").fill(password)
 
@@ -119,20 +122,25 @@ class Person:
 class Persons:
     """Whoever takes part in a test, each with a browser profile of their own; `close` says what their pages complained of."""
 
-    def __init__(self, browser: Browser, address: str, unique: Callable[[str], str]) -> None:
+    def __init__(self, browser: Browser, server: Server, unique: Callable[[str], str], address: str = "") -> None:
         self._browser = browser
-        self._address = address
+        self._server = server
+        self._address = address or server.address
         self._unique = unique
         self._persons: list[Person] = []
 
-    def __call__(self, name: str, *, register: bool = True, address: str = "", **options: Any) -> Person:
-        context = self._browser.new_context(
-            **{"locale": "en-GB", "viewport": {"width": 1280, "height": 800}, **options}
-        )
-        person = Person(context, address or self._address, self._unique(name))
+    def __call__(self, name: str, *, register: bool = True, **options: Any) -> Person:
+        """Somebody who has an account and is logged in, or (not `register`) stands before the first page."""
+        name = self._unique(name)
+        options = {"locale": "en-GB", "viewport": {"width": 1280, "height": 800}, **options}
+        if register:
+            session = json.dumps(self._server.account(name, PASSWORD))
+            kept = [{"name": "trio-chat:session", "value": session}]
+            options["storage_state"] = {"cookies": [], "origins": [{"origin": self._address, "localStorage": kept}]}
+        person = Person(self._browser.new_context(**options), self._address, name)
         self._persons.append(person)
         if register:
-            person.register()
+            person.page.locator("tc-sidebar").wait_for()
         return person
 
     def second_tab(self, person: Person) -> Person:

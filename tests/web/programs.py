@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Line", "Server", "free_port"]
 
@@ -28,6 +30,7 @@ class Server:
     def __init__(self, folder: Path, *origins: str) -> None:
         self.database = folder / "chat.db"
         self.port = free_port()
+        self.tcp = free_port()
         self.origins = origins
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,7 +47,7 @@ class Server:
             "trio_chat",
             "serve",
             "--tcp",
-            "127.0.0.1:0",
+            f"127.0.0.1:{self.tcp}",
             "--http",
             f"127.0.0.1:{self.port}",
         ]
@@ -74,6 +77,21 @@ class Server:
             self._process.terminate()
             self._process.wait(15)
             self._process = None
+
+    def account(self, name: str, password: str) -> dict[str, Any]:
+        """A new account that is logged in: {id, name, token}, as the page keeps it."""
+        with socket.create_connection(("127.0.0.1", self.tcp), 10) as connection, connection.makefile("rw") as lines:
+            answers = []
+            for fields in (
+                {"msgid": 20, "version": 1, "client": "a test"},
+                {"msgid": 4, "name": name, "password": password},
+                {"msgid": 1, "name": name, "password": password},
+            ):
+                lines.write(json.dumps(fields) + "\n")
+                lines.flush()
+                answers.append(json.loads(lines.readline()))
+        assert not any(answer.get("errno") for answer in answers), answers
+        return {key: answers[-1][key] for key in ("id", "name", "token")}
 
     def stored(self, conv: str) -> list[str]:
         """The texts of a conversation's log."""
