@@ -191,12 +191,16 @@ class _ConnectionThread:
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA fullfsync=ON")  # macOS: to the disk, and not only to its cache
-            connection.execute("PRAGMA temp_store=MEMORY")
-            connection.execute("PRAGMA cache_size=-32000")
-            define_functions(connection, lambda: time.time_ns() // 1_000_000)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA fullfsync=ON")  # macOS: to the disk, and not only to its cache
+                connection.execute("PRAGMA temp_store=MEMORY")
+                connection.execute("PRAGMA cache_size=-32000")
+                define_functions(connection, lambda: time.time_ns() // 1_000_000)
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
 
