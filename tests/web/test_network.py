@@ -73,6 +73,14 @@ def test_what_was_written_offline_survives_a_reload(people: Persons) -> None:
     assert not [key for key in other.storage() if ":outbox:" in key]
 
 
+def test_a_part_of_the_page_that_does_not_come_is_asked_for_again(people: Persons) -> None:
+    alice = people("alice")
+    alice.page.route("**/state/store.js", lambda route: route.abort(), times=2)  # the preload, and the import
+    alice.page.reload()
+    expect(alice.page.get_by_text("could not be loaded")).to_be_visible()
+    expect(alice.page.locator("tc-sidebar")).to_be_visible()
+
+
 def test_flight_mode(people: Persons) -> None:
     alice, bob = people("alice"), people("bob")
     alice.add(bob.name)

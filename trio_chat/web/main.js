@@ -3,6 +3,7 @@
 import { Client } from "./state/client.js";
 import { watch } from "./state/storage.js";
 import { Store } from "./state/store.js";
+import "./ui/app.js";
 import { context } from "./ui/context.js";
 import { chooseLanguage } from "./ui/i18n.js";
 import { startNotifying } from "./ui/notify.js";
@@ -17,10 +18,9 @@ watch((name) => {
   if (name === "theme") applyTheme();
   if (name === "language") {
     chooseLanguage();
-    document.querySelector("tc-app").rebuild();
+    document.querySelector("tc-app")?.rebuild();
   }
 });
 context.client.start();
 startNotifying();
-await import("./ui/app.js");
-document.getElementById("loading")?.remove();
+document.body.prepend(document.createElement("tc-app"));
