@@ -32,6 +32,7 @@ class Person:
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.goto(address)
+        self.page.locator("tc-app").wait_for(state="attached")
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not _NETWORK.search(message.text):

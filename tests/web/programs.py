@@ -183,4 +183,4 @@ class Line:
                     continue
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
+        writer.close()  # what is still to be written is written
