@@ -90,8 +90,8 @@ def tests(session: nox.Session) -> None:
         return
     session.run("python", "-m", "pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4")
     if session.python == MAIN:
-        # Two at a time: they wait more than they work. A file's tests stay together, as they share what they started.
-        session.run("python", "-m", "pytest", "-m", "slow", "--numprocesses", "2", "--dist", "loadfile")
+        # Three at a time: they wait more than they work. A file's tests stay together, as they share what they started.
+        session.run("python", "-m", "pytest", "-m", "slow", "--numprocesses", "3", "--dist", "loadfile")
 
 
 @nox.session

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.web.person import PHONE, Persons
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 AXE = Axe()
 

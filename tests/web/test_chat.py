@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.web.person import PHONE, Persons
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def test_two_people_meet_and_talk(people: Persons) -> None:

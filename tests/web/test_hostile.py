@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.web.person import Persons
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 HOSTILE = [
     "<script>document.title = 'caught'</script>",

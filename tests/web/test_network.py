@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 from tests.web.person import Persons
 from tests.web.programs import Line, Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.web.person import Persons
 from tests.web.programs import Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 COUNT = 10_000
 
