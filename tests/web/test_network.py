@@ -119,10 +119,11 @@ def test_an_answer_that_is_lost_doubles_nothing(line: Line, on_the_line: Persons
 def test_a_slow_line(line: Line, on_the_line: Persons, people: Persons) -> None:
     alice, bob = on_the_line("alice"), people("bob")
     alice.add(bob.name)
-    line.delay = 0.1
+    line.delay = 3  # long enough to be seen
     alice.say("one", "two", "three")
     alice.sees("one", "two", "three")  # at once, whatever the network does
     alice.state("three", "sending")
+    line.delay = 0.1
     alice.state("three", "received")
     bob.open(alice.name)
     bob.sees("one", "two", "three")
