@@ -13,7 +13,7 @@ import trio
 from trio_chat import __main__
 from trio_chat.connection import Connection
 from trio_chat.services.presence import Presence
-from trio_chat.store import schema
+from trio_chat.store.contract import Steps
 from trio_chat.store.log import Draft, Stored
 from trio_chat.wire.delivery import Delivery
 from trio_chat.writer import Writer
@@ -22,6 +22,8 @@ from trio_chat.writer import Writer
 RARELY = 200
 #: How long the hasty writer dreams on before it writes, in seconds.
 LATER = 0.3
+#: For how long a key is remembered, in milliseconds.
+KEYS_LAST = 1000
 
 
 def acknowledges_before_the_commit() -> None:
@@ -86,13 +88,18 @@ def swaps_two_deliveries() -> None:
     Connection.deliver = careless  # type: ignore[method-assign]
 
 
-def forgets_keys() -> None:
-    statements = schema.schema
+def forgets_keys_after_a_while() -> None:
+    store = Writer._store
 
-    def loose() -> list[str]:
-        return [text.replace("UNIQUE INDEX message_key", "INDEX message_key") for text in statements()]
+    def forget() -> Steps[None]:
+        before = time.time_ns() // 1_000_000 - KEYS_LAST
+        yield "UPDATE Message SET sender_key = NULL WHERE ts < ? AND sender_key IS NOT NULL", (before,)
 
-    schema.schema = loose
+    async def forgetful(self: Writer, drafts: list[Draft]) -> list[Stored]:
+        await self._log.database.run(forget)
+        return await store(self, drafts)
+
+    Writer._store = forgetful  # type: ignore[method-assign]
 
 
 def leaves_presence_behind() -> None:
@@ -108,7 +115,7 @@ WAYS: dict[str, Callable[[], None]] = {
         acknowledges_before_the_commit,
         forgets_a_delivery,
         swaps_two_deliveries,
-        forgets_keys,
+        forgets_keys_after_a_while,
         leaves_presence_behind,
     )
 }

@@ -63,8 +63,8 @@ def test_who_swaps_two_deliveries_is_caught() -> None:
     assert "fall" in caught("swaps_two_deliveries", 3)
 
 
-def test_who_forgets_keys_is_caught() -> None:
-    assert "stored-twice" in caught("forgets_keys", 4)
+def test_who_forgets_keys_after_a_while_is_caught() -> None:
+    assert "stored-twice" in caught("forgets_keys_after_a_while", 4)
 
 
 def test_who_leaves_presence_behind_is_caught() -> None:
