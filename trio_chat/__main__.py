@@ -50,29 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "TOML file; a flag goes before the environment, the environment before the file.",
     )
     serve.set_defaults(run=_serve)
-    serve.add_argument("--config", metavar="FILE.toml", type=Path, help="read settings from this file")
-    limits = []
-    for name, field in setting_names():
-        doc, metavar = field.metadata["doc"], field.metadata["metavar"]
-        if name.startswith("limits."):
-            limits.append(f"{name.removeprefix('limits.')}: {doc} ({field.default})")
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        if field.default is False:
-            serve.add_argument(flag, action="store_const", const=True, help=doc)
-        elif type(field.default) is tuple:
-            default = "".join(f"; default {each}" for each in field.default)
-            serve.add_argument(flag, action="append", metavar=metavar, help=doc + default)
-        else:
-            default = f"; default {field.default}" if field.default not in {"", None} else ""
-            serve.add_argument(flag, metavar=metavar or name.upper(), help=f"{doc}{default}".replace("%", "%%"))
-    serve.add_argument(
-        "--limit",
-        action="append",
-        metavar="NAME=VALUE",
-        default=[],
-        help="set a limit (repeatable): " + "; ".join(limits),
-    )
+    _add_settings(serve)
 
     client = commands.add_parser("client", help="chat in the terminal")
     terminal.add_arguments(client)
@@ -89,6 +67,33 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_arguments(verifier)
     verifier.set_defaults(run=lambda options: verify.main(options, trio.run))
     return parser
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    """Declare the flags of all settings; `_settings` reads them."""
+    command.add_argument("--config", metavar="FILE.toml", type=Path, help="read settings from this file")
+    limits = []
+    for name, field in setting_names():
+        doc, metavar = field.metadata["doc"], field.metadata["metavar"]
+        if name.startswith("limits."):
+            limits.append(f"{name.removeprefix('limits.')}: {doc} ({field.default})")
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if field.default is False:
+            command.add_argument(flag, action="store_const", const=True, help=doc)
+        elif type(field.default) is tuple:
+            default = "".join(f"; default {each}" for each in field.default)
+            command.add_argument(flag, action="append", metavar=metavar, help=doc + default)
+        else:
+            default = f"; default {field.default}" if field.default not in {"", None} else ""
+            command.add_argument(flag, metavar=metavar or name.upper(), help=f"{doc}{default}".replace("%", "%%"))
+    command.add_argument(
+        "--limit",
+        action="append",
+        metavar="NAME=VALUE",
+        default=[],
+        help="set a limit (repeatable): " + "; ".join(limits),
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -57,7 +57,7 @@ async def test_a_database_that_keeps_everything_is_not(mariadb: MariaDB, mysql_d
     ],
 )
 def test_which_settings_are_too_weak(settings: dict[str, str], weak: list[str]) -> None:
-    assert [name for name, _, _ in weaknesses(settings)] == weak
+    assert [weakness.setting for weakness in weaknesses(settings)] == weak
 
 
 async def test_sqlite_waits_for_the_disk_at_each_commit(tmp_path: Path) -> None:

@@ -137,8 +137,7 @@ class MySQL:
         Waits up to `MIGRATION_LOCK` seconds for another node to finish. Raises `StartupError`. Cancelling is safe: the
         lock ends with the session.
         """
-        connection = await self._connect()
-        try:
+        async with self.session() as connection:
             session = MigrationSession(connection, self.options)
             name = f"trio-chat.migrate.{self.options.database}"[:64]  # MySQL's limit
             got = await session.execute("SELECT GET_LOCK(?, ?)", (name, MIGRATION_LOCK))
@@ -149,19 +148,22 @@ class MySQL:
                 )
             yield session
             await session.execute("DO RELEASE_LOCK(?)", (name,))
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """A connection outside the pools, with autocommit on. Raises `StartupError`. Cancelling is safe."""
+        connection = await self._connect()
+        try:
+            yield connection
         finally:
             with trio.move_on_after(QUIT_LIMIT, shield=True):
                 await connection.quit()
 
     async def _greet(self) -> None:
-        connection = await self._connect()
-        try:
+        async with self.session() as connection:
             self._dialect = _dialect(connection.version)
             with trio.move_on_after(self.options.timeout), contextlib.suppress(ConnectionLost):
                 await warn_of_weak_durability(connection)
-        finally:
-            with trio.move_on_after(QUIT_LIMIT, shield=True):
-                await connection.quit()
 
     async def _connect(self) -> Connection:
         """A connection outside the pools. Raises `StartupError`."""
