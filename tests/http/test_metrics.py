@@ -43,6 +43,7 @@ async def test_the_figures_are_true(server: Server, http: Address) -> None:
         await bob.messages(5)
         await alice.messages(1)
         assert (await alice.call(Kind.DIRECT, toid=77, msg="?"))["error"] == "no_such_user"
+        await eventually(lambda: server.node.counters.loop_delay.total > 0)  # it is looked at from time to time
         async with open_raw(http) as raw:
             await raw.send(upgrade())
             await raw.answer()
