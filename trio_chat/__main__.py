@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from trio_chat.check import command as check
     from trio_chat.client import script, terminal
     from trio_chat.verify import command as verify
 
@@ -51,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
     _add_settings(serve)
+
+    checker = commands.add_parser(
+        "check",
+        help="look the settings, the database and Redis over, and say what to do",
+        description="Look over what the server would run on with the same settings: the settings themselves, the database, "
+        "Redis. Nothing is changed.",
+    )
+    _add_settings(checker)
+    check.add_arguments(checker)
+    checker.set_defaults(run=lambda options: check.main(options, _settings(options), trio.run))
 
     client = commands.add_parser("client", help="chat in the terminal")
     terminal.add_arguments(client)

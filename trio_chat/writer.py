@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from trio_chat.counters import Counters
     from trio_chat.wire.messages import Ref
 
-__all__ = ["Submission", "Writer"]
+__all__ = ["BATCH_CHARACTERS", "Submission", "Writer"]
 
 log = structlog.get_logger(__name__)
 
 #: How much longer a batch may take when its commit's answer was lost and has to be looked for, in seconds.
 _LOOK = 2.0
 #: Text in one transaction, in characters: however many bytes they become, MySQL takes the statement (16 MB).
-_BATCH_CHARACTERS = 1_000_000
+BATCH_CHARACTERS = 1_000_000
 
 
 @attrs.define(eq=False)
@@ -144,7 +144,7 @@ class Writer:
         size = 0
         for item in islice(self._queue, self._batch):
             size += len(item.draft.msg)
-            if size > _BATCH_CHARACTERS and batch:
+            if size > BATCH_CHARACTERS and batch:
                 break
             batch.append(item)
         return batch

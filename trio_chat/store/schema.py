@@ -18,7 +18,16 @@ import structlog
 from trio_chat.errors import StartupError
 from trio_chat.store.contract import Dialect, Result, Value
 
-__all__ = ["Migratable", "MigrationSession", "migrate", "migrations", "newest", "schema", "to_sqlite"]
+__all__ = [
+    "Migratable",
+    "MigrationSession",
+    "migrate",
+    "migrations",
+    "newest",
+    "refuse_foreign_tables",
+    "schema",
+    "to_sqlite",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +103,7 @@ async def migrate(database: Migratable) -> None:
         )
         found = await session.execute("SELECT version, goal, done FROM SchemaVersion")
         if not found.rows:
-            await _refuse_foreign_tables(session, sqlite=sqlite)
+            await refuse_foreign_tables(session, sqlite=sqlite)
             await session.execute("INSERT INTO SchemaVersion (version, goal, done) VALUES (0, ?, 0)", (newest(),))
             version, goal, done, resumed = 0, newest(), 0, False
         else:
@@ -120,7 +129,8 @@ async def migrate(database: Migratable) -> None:
             await session.execute("UPDATE SchemaVersion SET version = ?, done = 0", (version,))
 
 
-async def _refuse_foreign_tables(session: MigrationSession, *, sqlite: bool) -> None:
+async def refuse_foreign_tables(session: MigrationSession, *, sqlite: bool) -> None:
+    """Raises `StartupError` where a database without our schema has tables of the same names."""
     listing = (
         "SELECT name FROM sqlite_master"
         if sqlite

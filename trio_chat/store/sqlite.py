@@ -70,6 +70,7 @@ class SQLite:
         database = cls(path, patience)
         with _lock(path):
             try:
+                _create(path)
                 for thread in (database._writer, database._reader):
                     await thread.start()
                 yield database
@@ -119,6 +120,12 @@ def _lock(path: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 Path(f"{path}.lock").unlink()
             raise
+
+
+def _create(path: Path) -> None:
+    """Make the file where it is missing, for this user alone; SQLite gives what it puts beside it the same mode."""
+    with contextlib.suppress(OSError):  # there already, or SQLite will say what is wrong
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 @attrs.frozen
