@@ -91,9 +91,7 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4")
     if session.python == MAIN:
         # Three at a time: they wait more than they work. A file's tests stay together, as they share what they started.
-        # Their programs meet each other's load, so one that fails is tried again; the report says which (R).
-        parallel = ["--numprocesses", "3", "--dist", "loadfile"]
-        session.run("python", "-m", "pytest", "-m", "slow", *parallel, "--reruns", "2", "-rfER")
+        session.run("python", "-m", "pytest", "-m", "slow", "--numprocesses", "3", "--dist", "loadfile")
 
 
 @nox.session

@@ -29,9 +29,13 @@ class Answer:
 
 
 def request(path: str = "/", method: str = "GET", **headers: str) -> bytes:
-    """`Accept_Encoding` is the header `Accept-Encoding`; one that is empty is left out."""
+    """`Accept_Encoding` is the header `Accept-Encoding`; one that is empty is left out. The last one, unless `Connection` says else."""
     lines = [f"{method} {path} HTTP/1.1"]
-    given = {"Host": "chat.example", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    given = {
+        "Host": "chat.example",
+        "Connection": "close",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
     lines += [f"{name}: {value}" for name, value in given.items() if value]
     return "\r\n".join([*lines, "", ""]).encode()
 

@@ -12,7 +12,7 @@ import trio.testing
 
 import trio_chat
 import trio_chat.transport.http as module
-from tests.http.raw import address_of, ask, open_raw, request, upgrade
+from tests.http.raw import address_of, ask, masked, open_raw, request, upgrade
 from trio_chat import Address, Server, Settings
 from trio_chat.pages import CONTENT_TYPES, file_page, static_pages
 from trio_chat.transport.http import Reply
@@ -159,8 +159,65 @@ async def test_what_is_wrong_is_told(http: Address, status: int, data: bytes) ->
     assert answer.body
 
 
-async def test_one_connection_answers_one_request(http: Address) -> None:
-    assert (await ask(http, request("/static/known.txt") * 50)).status == 200
+# -- several on one connection ------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_answers_one_request_after_the_other(http: Address) -> None:
+    async with open_raw(http) as raw:
+        for path, status in [("/static/known.txt", 200), ("/nothing", 404), ("/livez", 200)]:
+            await raw.send(request(path, Connection=""))
+            answer = await raw.answer()
+            assert (answer.status, answer.headers["connection"]) == (status, "keep-alive")
+        await raw.send(request("/static/known.txt", "HEAD", Connection="keep-alive"))
+        assert (await raw.answer(body=False)).headers["content-length"] == "1100"
+        # Several at once are answered in their order.
+        await raw.send(
+            request("/livez", Connection="") * 3 + request("/static/known.txt", Connection="Keep-Alive, Close")
+        )
+        assert [(await raw.answer()).body for _ in range(3)] == [b"alive\n"] * 3
+        last = await raw.answer()
+        assert (last.status, last.headers["connection"]) == (200, "close")
+        assert await raw.at_end()
+
+
+async def test_a_connection_that_brought_files_may_become_a_websocket(http: Address) -> None:
+    async with open_raw(http) as raw:
+        await raw.send(request("/static/known.txt", Connection=""))
+        await raw.answer()
+        await raw.send(upgrade(), masked(9, b"there?"))
+        assert (await raw.answer()).status == 101
+        assert await raw.event() == (10, b"there?")
+
+
+async def test_http_1_0_knows_one_request(http: Address) -> None:
+    answer = await ask(http, request("/livez", Connection="").replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+async def test_nothing_follows_a_request_that_is_wrong(http: Address) -> None:
+    async with open_raw(http) as raw:
+        await raw.send(request("/", Connection="", Content_Length="50") + request("/livez", Connection=""))
+        answer = await raw.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await raw.at_end()
+
+
+async def test_a_kept_connection_is_bounded(http: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REQUESTS", 3)
+    async with open_raw(http) as raw:
+        await raw.send(request("/livez", Connection="") * 4)
+        assert [(await raw.answer()).headers["connection"] for _ in range(3)] == ["keep-alive", "keep-alive", "close"]
+        assert await raw.at_end()
+    monkeypatch.setattr(module, "_REQUEST", 0.1)
+    async with open_raw(http) as raw:
+        await raw.send(request("/livez", Connection=""))
+        assert (await raw.answer()).headers["connection"] == "keep-alive"
+        assert await raw.at_end(), "who asks for nothing more is closed without a word"
+    # Where many are connected no place is kept for who may ask again.
+    monkeypatch.setattr(module, "_PENDING", 2)
+    async with open_raw(http), open_raw(http) as raw:
+        await raw.send(request("/livez", Connection=""))
+        assert (await raw.answer()).headers["connection"] == "close"
 
 
 async def test_a_request_may_come_byte_by_byte_but_not_for_ever(http: Address, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.web.isolation import own_network
 from tests.web.person import Persons
 from tests.web.programs import Server
 
@@ -21,9 +22,16 @@ FLAGS = [
 _numbers = itertools.count(1)
 
 
+# Servers and browsers that are started within it are in it too.
+@pytest.fixture(scope="package", autouse=True)
+def network() -> Iterator[bool]:
+    with own_network() as isolated:
+        yield isolated
+
+
 # Of this package, not of the session: Playwright's loop must not run while other tests use Trio or asyncio.
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def browser(network: bool) -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert program, "the page's tests need Chromium: on Debian or Ubuntu apt-get install chromium"
     expect.set_options(timeout=30_000)

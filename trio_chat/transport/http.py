@@ -1,7 +1,8 @@
-"""HTTP: one request per connection, answered from a table of pages or turned into a WebSocket.
+"""HTTP: requests, one after the other, answered from a table of pages, until one turns the connection into a WebSocket.
 
-There is no more of HTTP than browsers, load balancers and Prometheus need here: GET and HEAD, no bodies, no keep-alive.
-The library's sans-IO protocol reads the request; what a request may hold back (time, memory, tasks) is bounded here.
+There is no more of HTTP than browsers, load balancers and Prometheus need here: GET and HEAD, no bodies. A request ends with
+its head, so each gets a sans-IO protocol of the library's own, which reads it. What a connection may hold back (time,
+memory, tasks) is bounded here.
 """
 
 from __future__ import annotations
@@ -30,15 +31,18 @@ __all__ = ["Page", "Reply", "Site", "serve_http"]
 
 log = structlog.get_logger(__name__)
 
-#: How long a request may take to arrive, and its answer to be taken, in seconds.
+#: How long a request may take to arrive (and a connection be kept without one), and its answer to be taken, in seconds.
 _REQUEST = 10.0
 _ANSWER = 60.0
 #: How long bytes that nobody expects are read, so that closing does not destroy the answer.
 _DISCARD = 1.0
 #: The head of a request, in bytes: every line within the library's 8 KiB, and all of them within this.
 _HEAD = 32768
-#: Connections that have not been answered yet; those beyond it are closed as they come.
+#: Connections that are no WebSockets; those beyond it are closed as they come. Where half of them are taken, each is closed
+#: after its answer: then the places are for who has a request.
 _PENDING = 1000
+#: Requests that one connection may bring: the page has some 70 files.
+_REQUESTS = 100
 _RETRY_SECONDS = 5
 #: The longest text that is believed to be an address.
 _ADDRESS = 64
@@ -114,10 +118,13 @@ async def serve_http(
     """Answer requests until cancelled, and give each connection that became a WebSocket to `handle`."""
     pending = 0
 
+    def keep() -> bool:
+        return pending <= _PENDING // 2 and not site.closed()
+
     async def serve(transport: TcpTransport) -> None:
         nonlocal pending
         try:
-            await _serve_one(transport, site, handle)
+            await _serve_one(transport, site, keep, handle)
         finally:
             pending -= 1
 
@@ -134,38 +141,49 @@ async def serve_http(
             nursery.start_soon(accept_loop, listener, poller, accept)
 
 
-async def _serve_one(transport: TcpTransport, site: Site, handle: Callable[[Transport], None]) -> None:
-    """Read one request and answer it. Never raises but `Cancelled`."""
+async def _serve_one(
+    transport: TcpTransport, site: Site, keep: Callable[[], bool], handle: Callable[[Transport], None]
+) -> None:
+    """Answer a connection's requests, for as long as `keep` allows. Never raises but `Cancelled`."""
     handed_over = False
+    balancer = transport.peer
+    rest = b""
     try:
-        head = await _read_head(transport)
-        if head is None:
+        for number in range(1, _REQUESTS + 1):
+            data = await _read_head(transport, rest)
+            if data is None:
+                return
+            if isinstance(data, Reply):
+                await _answer(transport, data, body=True, last=True)
+                return
+            method, head, rest = data[: data.find(b" ")], *_parted(data)
+            protocol = ServerProtocol(
+                origins=None, max_size=site.frame, extensions=[_DEFLATE] if site.compression else None
+            )
+            last = number == _REQUESTS
+            try:
+                request = _parse(protocol, head, method)
+                if site.proxied:
+                    transport.peer = _client_of(request.headers) or balancer
+                reply = await _route(request, site, protocol)
+                last = last or _wants_end(head, request.headers) or not keep()
+            except _Refused as refused:
+                # Nobody knows where the next request would begin.
+                reply, last = refused.reply, True
+            if reply is not None:
+                await _answer(transport, reply, body=method != b"HEAD", last=last)
+                if last:
+                    return
+                continue
+            with trio.move_on_after(_ANSWER) as patience:
+                await _send_all(transport, b"".join(protocol.data_to_send()))
+            if patience.cancelled_caught:
+                return
+            if rest:
+                protocol.receive_data(rest)
+            handed_over = True
+            handle(WebSocketTransport(transport, protocol))
             return
-        if isinstance(head, Reply):
-            await _answer(transport, head, body=True)
-            return
-        method, head, rest = head[: head.find(b" ")], *_parted(head)
-        protocol = ServerProtocol(
-            origins=None, max_size=site.frame, extensions=[_DEFLATE] if site.compression else None
-        )
-        try:
-            request = _parse(protocol, head, method)
-            if site.proxied:
-                transport.peer = _client_of(request.headers) or transport.peer
-            reply = await _route(request, site, protocol)
-        except _Refused as refused:
-            reply = refused.reply
-        if reply is not None:
-            await _answer(transport, reply, body=method != b"HEAD")
-            return
-        with trio.move_on_after(_ANSWER) as patience:
-            await _send_all(transport, b"".join(protocol.data_to_send()))
-        if patience.cancelled_caught:
-            return
-        if rest:
-            protocol.receive_data(rest)
-        handed_over = True
-        handle(WebSocketTransport(transport, protocol))
     except TransportBroken:
         pass
     except Exception:
@@ -175,9 +193,14 @@ async def _serve_one(transport: TcpTransport, site: Site, handle: Callable[[Tran
             transport.close()
 
 
-async def _read_head(transport: Transport) -> bytes | Reply | None:
-    """The bytes up to the end of the head, at least; None where the client has gone, or what to answer instead."""
-    data = b""
+async def _read_head(transport: Transport, data: bytes) -> bytes | Reply | None:
+    """The bytes up to the end of the head, at least; None where the client has gone, or what to answer instead.
+
+    `data` is what came behind the request before.
+    """
+    if b"\r\n\r\n" in data:
+        await trio.lowlevel.checkpoint()
+        return data
     with trio.move_on_after(_REQUEST):
         while True:
             more = await transport.receive()
@@ -258,10 +281,19 @@ def _client_of(headers: Headers) -> str:
     return said if len(said) <= _ADDRESS and said.isprintable() else ""
 
 
-async def _answer(transport: Transport, reply: Reply, *, body: bool) -> None:
+def _wants_end(head: bytes, headers: Headers) -> bool:
+    """Whether the client wants no further answer on this connection, or speaks HTTP/1.0, where that is the rule."""
+    if head[: head.find(b"\r\n")].endswith(b" HTTP/1.0"):
+        return True
+    said = ",".join(headers.get_all("Connection")).lower().split(",")
+    return "close" in (word.strip() for word in said)
+
+
+async def _answer(transport: Transport, reply: Reply, *, body: bool, last: bool) -> None:
+    """Send the answer, and after the `last` one the end. Raises `TransportBroken`, also where it is not taken in time."""
     headers = {
         "Date": email.utils.formatdate(usegmt=True),
-        "Connection": "close",
+        "Connection": "close" if last else "keep-alive",
         "Content-Length": str(len(reply.body)),
         "Content-Type": reply.content_type,
         **_HEADERS,
@@ -272,8 +304,11 @@ async def _answer(transport: Transport, reply: Reply, *, body: bool) -> None:
     lines = [f"HTTP/1.1 {reply.status} {http.HTTPStatus(reply.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     data = "\r\n".join([*lines, "", ""]).encode("iso-8859-1")
-    with trio.move_on_after(_ANSWER):
+    with trio.move_on_after(_ANSWER) as patience:
         await _send_all(transport, data + reply.body if body else data)
+    if patience.cancelled_caught:
+        raise TransportBroken("the client does not take the answer")
+    if last:
         transport.end(End.DONE)
         with trio.move_on_after(_DISCARD):
             while await transport.receive():

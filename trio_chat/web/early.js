@@ -8,8 +8,10 @@ try {
 
 // On a bad line a part may fail to come, and without it there is no page: then all of it is asked for again, a few times in a
 // row at most. (No texts are there yet either.)
+let asked = false;
 function again() {
-  if (document.querySelector("tc-app")) return;
+  if (asked || document.querySelector("tc-app")) return;
+  asked = true;
   let tries = 5;
   try {
     tries = Number(sessionStorage.getItem("trio-chat:tries")) + 1;
@@ -19,10 +21,20 @@ function again() {
   }
   const words = tries < 5 ? "Trying again … 加载失败，正在重试……" : "Please reload. 加载失败，请刷新页面。";
   document.body?.replaceChildren(`trio-chat could not be loaded. ${words}`);
-  if (tries < 5) setTimeout(() => location.reload(), 2000 + 3000 * Math.random());
+  if (tries < 5) setTimeout(() => location.reload(), 1000 * tries + 2000 * Math.random());
 }
-addEventListener("error", (event) => event.target instanceof HTMLScriptElement && again(), true);
-// Not every failure says so.
-addEventListener("load", () =>
-  setTimeout(() => (document.querySelector("tc-app") ? sessionStorage.removeItem("trio-chat:tries") : again()), 8000),
+let missing = false;
+addEventListener(
+  "error",
+  ({ target }) => {
+    if (target instanceof HTMLScriptElement) again();
+    // The browser may ask for it a second time, or not: that shows when all has been loaded.
+    if (target instanceof HTMLLinkElement) missing = true;
+  },
+  true,
 );
+// Not every failure says so: a browser that changes from one network to another just stops.
+addEventListener("load", () => {
+  const look = () => (document.querySelector("tc-app") ? sessionStorage.removeItem("trio-chat:tries") : again());
+  setTimeout(look, missing ? 1000 : 8000);
+});

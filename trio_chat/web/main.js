@@ -23,4 +23,5 @@ watch((name) => {
 });
 context.client.start();
 startNotifying();
+document.getElementById("waiting")?.remove();
 document.body.prepend(document.createElement("tc-app"));
