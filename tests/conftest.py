@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
 import structlog
+
+# A run in the background may have been told to ignore it, and the programs that the tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine may be busy: how long an example takes says nothing, and each test has a limit of time anyway.
 hypothesis.settings.register_profile(

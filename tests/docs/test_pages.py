@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import settings_table
-from tests.docs.pages import PAGES, ROOT, Block, blocks
+from tests.docs.pages import NAMED_TEST, PAGES, ROOT, Block, blocks, functions
 from trio_chat.__main__ import _parser, _settings
 from trio_chat.config import load
 
@@ -107,6 +107,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+_NAMED = sorted({named for page in PAGES for named in NAMED_TEST.findall(page.read_text(encoding="utf-8"))})
+
+
+@pytest.mark.parametrize("test", _NAMED, ids="::".join)
+def test_a_test_that_is_named_exists(test: tuple[str, str]) -> None:
+    path, name = test
+    assert name in functions(path)
 
 
 def test_every_decision_is_listed() -> None:

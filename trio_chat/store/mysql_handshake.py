@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import cycle
 from typing import Any, Final
 
@@ -184,6 +185,8 @@ class _Driver(_DriverConnection):  # type: ignore[misc]  # it has no types
         if plugin_name not in _PLUGINS:
             shown = plugin_name.decode(errors="replace")
             raise ConnectFailed(f"the server asks for the authentication method {shown}, which is not supported")
+        if plugin_name == b"client_ed25519" and find_spec("nacl") is None:
+            raise ConnectFailed("the server asks for client_ed25519, for which the package PyNaCl has to be installed")
         if plugin_name == b"caching_sha2_password":
             return await self._caching_sha2(auth_packet.read_all()[:20])
         return await super()._process_auth(plugin_name, auth_packet)
