@@ -13,7 +13,7 @@ import attrs
 __all__ = ["NAMED_TEST", "PAGES", "ROOT", "Block", "blocks", "functions", "section", "table_rows"]
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: A test as the pages name it: the file from tests/ on, without its ending, and the function.
 NAMED_TEST = re.compile(r"`([\w/]+)::(test_\w+)`")
