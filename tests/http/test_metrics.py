@@ -17,6 +17,7 @@ from trio_chat.metrics import NodeCollector
 from trio_chat.wire.messages import Kind
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana-dashboard.json"
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 async def scrape(http: Address) -> dict[str, float]:
@@ -116,3 +117,10 @@ async def test_the_dashboard_shows_figures_that_there_are(server: Server) -> Non
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in used}
     every = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known} - {"trio_chat_info"}
     assert every - shown == set(), "a figure that nobody looks at"
+
+
+async def test_the_operators_page_has_every_figure(server: Server) -> None:
+    text = OPERATIONS.read_text(encoding="utf-8").partition("\n### Metrics\n")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed == {family.name.removeprefix("trio_chat_") for family in NodeCollector(server.node).collect()}
