@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -12,7 +13,7 @@ import trio
 from tests.services.certificates import Authority
 from trio_chat import Settings
 from trio_chat.check.finding import Finding, Level
-from trio_chat.check.mysql import Facts, check_mysql, judge
+from trio_chat.check.mysql import Facts, _transport, check_mysql, judge
 from trio_chat.check.mysql_rights import NEEDED, Rights, read_grants
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.mysql_options import parse_url
@@ -49,9 +50,9 @@ def url(mariadb: MariaDB, database: str) -> str:
     return f"mysql://{USER}:pw@127.0.0.1:{mariadb.port}/{database}"
 
 
-async def look(address: str, **settings: int) -> list[Finding]:
+async def look(address: str, **settings: Any) -> list[Finding]:
     options = parse_url(address, timeout=3, pool=8)
-    return await check_mysql(options, Settings(database=address, **settings))  # type: ignore[arg-type]
+    return await check_mysql(options, Settings(database=address, **settings))
 
 
 def bad(findings: list[Finding]) -> dict[Level, str]:
@@ -112,13 +113,24 @@ async def test_a_weak_setting_is_told(
 
 
 async def test_nodes_that_are_alive_are_counted(mariadb: MariaDB, migrated: str) -> None:
-    mariadb.sql("INSERT INTO Node (name, bus) VALUES ('one', 'b'), ('two', 'b'), ('three', 'b')", migrated)
+    mariadb.sql(
+        "INSERT INTO Node (name, bus) VALUES ('one', 'redis://h'), ('two', 'redis://h'), ('three', 'redis://h')",
+        migrated,
+    )
     try:
         with globally(mariadb, max_connections=50):
-            assert "3 nodes" in bad(await look(url(mariadb, migrated)))[Level.WARNING]
-            assert bad(await look(url(mariadb, migrated), store_connections=4)) == {}
+            assert "3 nodes" in bad(await look(url(mariadb, migrated), bus="redis://h"))[Level.WARNING]
+            assert bad(await look(url(mariadb, migrated), bus="redis://h", store_connections=4)) == {}
     finally:
         mariadb.sql("DELETE FROM Node", migrated)
+
+
+def test_nodes_that_cannot_hear_each_other() -> None:
+    for bus in ("local:", "redis://h/0"):
+        facts = attrs.evolve(GOOD, nodes={"other": bus})
+        findings = list(judge(facts, Settings(database="mysql://me:pw@h/d", bus="local:", node="one")))
+        assert "'other'" in bad(findings)[Level.WARNING]
+        assert bad(list(judge(facts, Settings(database="mysql://me:pw@h/d", bus="local:", node="other")))) == {}
 
 
 async def test_rights(mariadb: MariaDB, migrated: str) -> None:
@@ -165,8 +177,8 @@ async def test_a_server_that_is_not_there(mariadb: MariaDB, migrated: str) -> No
 
 
 async def test_the_way_there(mariadb: MariaDB, migrated: str, authority: Authority) -> None:
-    far = await look("mysql://me:pw@192.0.2.1:1/d")  # of the network for documentation: nobody has it
-    assert "readable on the way" in bad([each for each in far if each.level is Level.WARNING])[Level.WARNING]
+    far = list(_transport(parse_url("mysql://me:pw@db.example/d", timeout=3, pool=8)))
+    assert "readable on the way" in bad(far)[Level.WARNING]
     unnamed = f"{url(mariadb, migrated)}?ssl=verify-ca&ssl_ca={authority.certificate}"
     assert "certificate is not looked at" in bad(await look(unnamed))[Level.NOTE]
 

@@ -40,7 +40,7 @@ class Facts:
     """What a server said. `clock` is how far its clock is ahead of ours, `trip` a round trip, both in seconds.
 
     `made` says whether our schema is there, and `schema` what is to be said about it; `tables` are those that have
-    another engine than InnoDB, `nodes` the names of those that note themselves as alive.
+    another engine than InnoDB, `nodes` the names of those that note themselves as alive, each with its bus.
     """
 
     version: str
@@ -51,7 +51,7 @@ class Facts:
     clock: float
     trip: float
     tables: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
+    nodes: Mapping[str, str] = attrs.field(factory=dict)
     made: bool = True
     schema: tuple[Finding, ...] = ()
 
@@ -89,7 +89,7 @@ async def _ask(connection: Connection, database: str) -> Facts:
         "WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'"
     )
     names = {str(name).lower() for name, _ in tables.rows}
-    nodes = await connection.execute("SELECT name FROM Node") if "node" in names else None
+    nodes = await connection.execute("SELECT name, bus FROM Node") if "node" in names else None
     return Facts(
         version=connection.version,
         variables=await read_settings(connection, _VARIABLES),
@@ -99,7 +99,7 @@ async def _ask(connection: Connection, database: str) -> Facts:
         clock=now - asked - trip / 2,
         trip=trip,
         tables=tuple(str(name) for name, engine in tables.rows if str(engine).lower() != "innodb"),
-        nodes=tuple(str(row[0]) for row in nodes.rows) if nodes else (),
+        nodes={str(name): str(bus) for name, bus in nodes.rows} if nodes else {},
         made="schemaversion" in names,
         schema=tuple(await check_schema(connection, sqlite=False)),
     )
@@ -129,6 +129,7 @@ def judge(facts: Facts, settings: Settings) -> Iterator[Finding]:
     yield from _rights(facts.rights)
     yield from _durability(facts.variables)
     yield from _transactions(facts)
+    yield from _nodes(facts.nodes, settings)
     yield _connections(facts, settings)
     yield _packet(facts.variables, settings)
     yield from _ready_to_write(facts)
@@ -218,6 +219,18 @@ def _transactions(facts: Facts) -> Iterator[Finding]:
             f"the database's character set is {facts.charset}: ours are set for each column, later ones may not be",
             "ALTER DATABASE … CHARACTER SET utf8mb4",
         )
+
+
+def _nodes(nodes: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
+    local = settings.bus.startswith("local:")
+    for name, bus in nodes.items():
+        if name != settings.node and (local or bus.startswith("local:")):
+            yield warning(
+                _PART,
+                f"the node {name!r} with the bus {bus} uses this database, and they cannot hear each other; "
+                "while it lives a start is refused",
+                "the same redis://… for all nodes",
+            )
 
 
 def _connections(facts: Facts, settings: Settings) -> Finding:
