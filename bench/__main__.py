@@ -3,187 +3,196 @@
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
+import resource
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.generator import BenchmarkError, Measured, build_generator, generate
+from bench.crowd_parts import crowd_parts
+from bench.debian import install
+from bench.generator import BenchmarkError, build_generator
+from bench.growth_parts import growth_parts
 from bench.machine import machine_facts, versions
-from bench.report import Result, as_json, table, update_document, warnings
-from bench.systems import MariaDBSystem, SQLiteSystem, System, connect_links
-from bench.workloads import FULL, QUICK, Workload, workloads
+from bench.parts import Context, Part, message_parts
+from bench.peers import Ejabberd, Ngircd, Prosody
+from bench.plots import write_plots
+from bench.report import text, update_document
+from bench.results import Results
+from bench.systems import ClusterSystem, MariaDBSystem, SQLiteSystem, System
+from bench.workloads import FULL, QUICK, Sizes
 from trio_chat.logs import configure
 from trio_chat.verify.programs.process import ServiceError
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-SYSTEMS = (SQLiteSystem.name, MariaDBSystem.name)
+_DOCS = Path(__file__).resolve().parent.parent / "docs"
+_DOCUMENT, _IMAGES = _DOCS / "performance.md", _DOCS / "img"
+_RESULTS = Path(__file__).with_name("results.json")
+_SYSTEMS: Sequence[type[System]] = (SQLiteSystem, MariaDBSystem, ClusterSystem, Ejabberd, Prosody, Ngircd)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and return the exit status: 0 done, 1 the server or a service failed, 2 wrong usage."""
+    """Measure, keep, print, and return the exit status: 0 done, 1 something failed, 2 wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    sizes = QUICK if options.quick else FULL
-    chosen = [
-        (system, workload)
-        for system in SYSTEMS
-        for workload in workloads(sizes)
-        if not options.only or any(word in f"{system}/{workload.name}" for word in options.only)
-    ]
-    if not chosen:
-        parser.error(f"--only: there is no {' or '.join(options.only)}")
-    if options.profile and len(chosen) > 1:
-        parser.error("--profile needs an --only that leaves one workload")
-    configure("console", "warning")
-    runs = options.runs or (1 if options.quick or options.profile else 3)
-    try:
-        results = _measure(chosen, runs, options.profile)
-    except (BenchmarkError, ServiceError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    facts = {
-        "command": _command(options),
-        "date": time.strftime("%Y-%m-%d"),
-        "runs": runs,
-        "machine": machine_facts(),
-        "versions": versions(with_services=any(system == MariaDBSystem.name for system, _ in chosen)),
-    }
-    text = _text(results, facts)
-    print(text)
-    if options.json:
-        options.json.write_text(json.dumps(as_json(results, facts), indent=1) + "\n", encoding="utf-8")
-    if options.update_docs:
-        update_document(DOCUMENT, text)
-    return 0
+    file: Path | None = options.json or (None if options.quick else _RESULTS)
+    results = Results.read(file) if file else Results()
+    failed: list[str] = []
+    if not options.report:
+        wanted = _wanted(parser, options)
+        configure("console", "error")
+        try:
+            failed = _measure(results, file, options, wanted)
+        except (BenchmarkError, ServiceError) as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    print(text(results))
+    if options.report:
+        write_plots(results, _IMAGES)
+        update_document(_DOCUMENT, text(results))
+    for line in failed:
+        print(f"bench: {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = ", ".join(workload.name for workload in workloads(FULL))
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description=f"Measure the server. Workloads: {names}, each on {' and '.join(SYSTEMS)}: sqlite/direct-1 and so on.",
+        description="Measure the server, and ejabberd, prosody and ngIRCd beside it. Figures are called SYSTEM/WORKLOAD: "
+        "mariadb/direct-50-1 and so on; --list shows them.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="small and short: shows that it works, the figures say nothing"
     )
+    parser.add_argument("--list", action="store_true", help="show the figures' names and end")
     parser.add_argument(
-        "--only", action="append", metavar="NAME", help="only workloads with this in their name (repeatable)"
+        "--only", action="append", metavar="TEXT", help="only figures with this in their name (repeatable)"
+    )
+    parser.add_argument(
+        "--without", action="append", metavar="TEXT", help="no figures with this in their name (repeatable)"
     )
     parser.add_argument("--runs", type=_count, metavar="N", help="how often each is measured (default 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write each run's figures there")
-    parser.add_argument("--update-docs", action="store_true", help="put the figures into docs/performance.md")
     parser.add_argument(
-        "--profile", type=Path, metavar="FILE", help="run the server under cProfile, which writes there"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="add the figures to this file (default bench/results.json; --quick: none)",
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="measure nothing: make docs/performance.md and its plots of the file"
     )
     return parser
 
 
-def _command(options: argparse.Namespace) -> str:
-    """What somebody else would type for the same figures: without the names of his files."""
-    words = ["python", "-m", "bench", *(["--quick"] if options.quick else [])]
-    for name in options.only or []:
-        words += ["--only", name]
-    if options.runs:
-        words += ["--runs", str(options.runs)]
-    return shlex.join(words) + (" (under cProfile)" if options.profile else "")
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
+def _count(word: str) -> int:
+    if int(word) < 1:
         raise argparse.ArgumentTypeError("at least 1")
-    return int(text)
+    return int(word)
 
 
-def _measure(chosen: Sequence[tuple[str, Workload]], runs: int, profile: Path | None) -> list[Result]:
-    results = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as place, ExitStack() as stack:
-        directory = Path(place)
-        program = build_generator(directory)
-        systems: dict[str, System] = {}
-        for number, (name, workload) in enumerate(chosen, 1):
-            if name not in systems:
-                systems[name] = _start(name, directory, stack)
-            system = systems[name]
-            label = f"[{number}/{len(chosen)}] {name}/{workload.name}"
-            measured = list(_runs(system, workload, runs, program, directory, label, profile))
-            results.append(Result(name, system.title, workload, measured))
-    return results
+def _parts(sizes: Sizes) -> list[Part]:
+    return [*message_parts(sizes), *crowd_parts(), *growth_parts(sizes)]
 
 
-def _start(name: str, directory: Path, stack: ExitStack) -> System:
-    if name == SQLiteSystem.name:
-        return SQLiteSystem()
-    system = MariaDBSystem(directory)
-    stack.enter_context(system.started())
-    return system
-
-
-def _runs(
-    system: System, workload: Workload, runs: int, program: Path, place: Path, label: str, profile: Path | None
-) -> Iterator[Measured]:
-    for number in range(1, runs + 1):
-        progress = _Progress(f"{label} run {number}/{runs}")
-        with (
-            tempfile.TemporaryDirectory(prefix="run-", dir=place) as directory,
-            system.running(Path(directory), workload, profile and profile.resolve()) as running,
-            connect_links(running, workload) as links,
-        ):
-            measured = generate(program, links, workload.in_flight, workload.sizes, running.pids, progress.show)
-        progress.finish(measured)
-        yield measured
-
-
-class _Progress:
-    """A line on standard error, written over while it changes where that is a terminal."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._terminal = sys.stderr.isatty()
-        self._last = (time.monotonic(), 0, 0)
-
-    def show(self, _sent: int, acknowledged: int, delivered: int) -> None:
-        if not self._terminal:
-            return
-        now = time.monotonic()
-        then, acknowledged_then, delivered_then = self._last
-        passed = max(0.001, now - then)
-        self._last = (now, acknowledged, delivered)
-        rate = f"{(acknowledged - acknowledged_then) / passed:,.0f} messages/s"
-        print(
-            f"\r{self._label}: {rate}, {(delivered - delivered_then) / passed:,.0f} deliveries/s\033[K",
-            end="",
-            file=sys.stderr,
-        )
-        sys.stderr.flush()
-
-    def finish(self, run: Measured) -> None:
-        rate = f"{run.acknowledged / run.seconds:,.0f} messages/s, {run.deliveries / run.seconds:,.0f} deliveries/s"
-        checked = f"all {run.sent:,} sent were acknowledged and delivered in order"
-        start, end = ("\r", "\033[K") if self._terminal else ("", "")
-        print(f"{start}{self._label}: {rate}; {checked}{end}", file=sys.stderr, flush=True)
-
-
-def _text(results: Sequence[Result], facts: dict[str, object]) -> str:
-    machine, found = facts["machine"], facts["versions"]
-    assert isinstance(machine, dict)
-    assert isinstance(found, dict)
-    lines = [
-        f"`{facts['command']}`, {facts['date']}, runs of each: {facts['runs']}.",
-        "",
-        *(f"- {name}: {value}" for name, value in machine.items()),
-        "- versions: " + ", ".join(f"{name} {value}" for name, value in found.items()),
-        "",
+def _wanted(parser: argparse.ArgumentParser, options: argparse.Namespace) -> set[str]:
+    """The names of the figures to take."""
+    systems = [system(Path()) for system in _SYSTEMS]
+    names = [
+        f"{system.name}/{workload}"
+        for part in _parts(QUICK if options.quick else FULL)
+        for system in systems
+        if part.only(system)
+        for workload in part.workloads
     ]
-    if doubts := warnings(results):
-        lines += ["Doubtful:", "", *(f"- {doubt}" for doubt in doubts), ""]
-    return "\n".join([*lines, table(results)])
+    if options.list:
+        print("\n".join(sorted(names)))
+        parser.exit(0)
+    wanted = {
+        name
+        for name in names
+        if (not options.only or any(word in name for word in options.only))
+        and not any(word in name for word in options.without or [])
+    }
+    if not wanted:
+        parser.error(f"--only: there is no {' or '.join(options.only or [])}")
+    return wanted
+
+
+def _measure(results: Results, file: Path | None, options: argparse.Namespace, wanted: set[str]) -> list[str]:
+    """Take the figures, keep each as soon as it is there; what could not be measured, in words."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    sizes = QUICK if options.quick else FULL
+    runs = options.runs or (1 if options.quick else 3)
+    failed: list[str] = []
+    started = time.monotonic()
+
+    def tell(line: str) -> None:
+        print(f"{time.monotonic() - started:5.0f} s  {line}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        program = build_generator(Path(place))
+        used: list[System] = []
+        for kind in _SYSTEMS:
+            system = kind(program)
+            parts = [part for part in _parts(sizes) if part.only(system) and _names(system, part) & wanted]
+            if not parts:
+                continue
+            if (missing := system.missing()) and (why := "not installed" if options.quick else install(missing)):
+                # The short form shows that the benchmark works; it changes nothing on the machine.
+                tell(f"{system.name} is left out: {why}")
+                if not options.quick:
+                    failed.append(f"{system.name}: {why}")
+                continue
+            used.append(system)
+            directory = Path(place) / system.name
+            directory.mkdir()
+            with ExitStack() as stack:
+                stack.enter_context(system.started(directory))
+                for number, part in zip(itertools.count(), parts, strict=False):
+                    folder = directory / f"part{number}"
+                    folder.mkdir()
+                    context = Context(folder, sizes, runs, lambda name: name in wanted, tell)
+                    try:
+                        for figure in part.measure(system, context):
+                            if figure.name in wanted:
+                                results.add([figure])
+                                if file:
+                                    results.write(file)
+                    except (BenchmarkError, ServiceError) as error:
+                        # One that fails leaves the others' figures worth what they are.
+                        tell(f"{system.name}/{part.workloads[0]} failed: {error}")
+                        failed.append(f"{system.name}/{part.workloads[0]}: {error}")
+        results.facts = _facts(options, runs, used, results.facts)
+        if file:
+            results.write(file)
+    return failed
+
+
+def _names(system: System, part: Part) -> set[str]:
+    return {f"{system.name}/{workload}" for workload in part.workloads}
+
+
+def _facts(
+    options: argparse.Namespace, runs: int, systems: Sequence[System], before: dict[str, object]
+) -> dict[str, object]:
+    found = versions(with_services=any(isinstance(system, MariaDBSystem) for system in systems))
+    for system in systems:
+        found |= system.versions()
+    known = before.get("versions", {})
+    assert isinstance(known, dict)
+    return {
+        "command": shlex.join(["python", "-m", "bench", *(["--quick"] if options.quick else [])]),
+        "date": time.strftime("%Y-%m-%d"),
+        "runs": runs,
+        "machine": machine_facts(),
+        "versions": known | found,
+    }
 
 
 if __name__ == "__main__":

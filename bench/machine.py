@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import attrs
 
 from trio_chat.verify.programs.process import find_program
 
-__all__ = ["CpuTimes", "machine_facts", "versions"]
+__all__ = ["CpuTimes", "machine_facts", "memory_kib", "versions"]
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PACKAGES = ("trio", "msgspec", "attrs", "trio-mysql", "redis", "hiredis")
@@ -25,7 +25,7 @@ _PACKAGES = ("trio", "msgspec", "attrs", "trio-mysql", "redis", "hiredis")
 
 @attrs.frozen
 class CpuTimes:
-    """CPU seconds at one moment: of each watched process with all its threads, and of the whole machine.
+    """CPU seconds at one moment: of each group of processes that is watched, and of the whole machine.
 
     `machine` counts what was stolen by the hypervisor too: it was not there for us either.
     """
@@ -35,11 +35,12 @@ class CpuTimes:
     at: float
 
     @classmethod
-    def now(cls, pids: Mapping[str, int]) -> CpuTimes:
+    def now(cls, pids: Mapping[str, Sequence[int]]) -> CpuTimes:
         fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
         busy = (user + nice + system + irq + softirq + steal) * _TICK
-        return cls({name: _process_seconds(pid) for name, pid in pids.items()}, busy, time.monotonic())
+        spent = {name: sum(map(_process_seconds, group)) for name, group in pids.items()}
+        return cls(spent, busy, time.monotonic())
 
     def since(self, earlier: CpuTimes) -> dict[str, float]:
         """CPU seconds of each process between two moments, and `other`: all the rest of the machine."""
@@ -52,6 +53,12 @@ def _process_seconds(pid: int) -> float:
     # The program's name, in parentheses, may contain anything: the fields begin behind the last one.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK
+
+
+def memory_kib(pid: int) -> int:
+    """What a process has in memory, its part of what it shares counted."""
+    lines = _lines(f"/proc/{pid}/smaps_rollup")
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def machine_facts() -> dict[str, str]:

@@ -1,115 +1,177 @@
-"""From single runs to medians, and from medians to the table in docs/performance.md."""
+"""From single runs to medians, and from medians to the tables of docs/performance.md."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import attrs
+from bench.goals import GOALS, GROWTH, growth_ratio, system_cpu
+from bench.results import Results
 
-from bench.generator import Measured
-from bench.workloads import Workload
-
-__all__ = ["Result", "as_json", "table", "update_document", "warnings"]
+__all__ = ["BEGIN", "END", "TITLES", "text", "update_document", "warnings"]
 
 BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
-_PROCESSES = ("server", "database", "redis", "generator")
-#: Above this share of the server's CPU the generator may be what is measured; above this share of the machine, others are.
-_GENERATOR_SHARE, _FOREIGN_SHARE = 0.5, 0.15
+TITLES = {
+    "sqlite": "trio-chat, SQLite",
+    "mariadb": "trio-chat, MariaDB + Redis",
+    "cluster": "trio-chat, two nodes",
+    "ejabberd": "ejabberd",
+    "prosody": "prosody",
+    "ngircd": "ngIRCd",
+}
+#: Above this share of a core the generator may be what is measured; above this share of the machine, others are.
+_GENERATOR_SHARE, _OTHERS_SHARE = 0.9, 0.15
+
+Cell = Callable[[str], str | None]
 
 
-@attrs.frozen
-class Result:
-    """All runs of one workload on one system."""
-
-    system: str
-    title: str
-    workload: Workload
-    runs: Sequence[Measured]
-
-    @property
-    def name(self) -> str:
-        return f"{self.system}/{self.workload.name}"
-
-    def count(self, run: Measured) -> int:
-        """What the workload counts, in the measured time of a run."""
-        return run.acknowledged if self.workload.kind == "direct" else run.deliveries
-
-    def rates(self) -> list[float]:
-        return [self.count(run) / run.seconds for run in self.runs]
-
-    def cpu_us(self, process: str) -> float | None:
-        """Median CPU microseconds of a process for each thing counted; None where there is no such process."""
-        if any(process not in run.cpu for run in self.runs):
-            return None
-        return self._median(lambda run: run.cpu[process] * 1e6 / max(1, self.count(run)))
-
-    def latency_ms(self, what: str) -> tuple[float, float]:
-        """Median over the runs of p50 and p99, for `ack` or `delivery`."""
-
-        def of(run: Measured, index: int) -> float:
-            return (run.ack_ns if what == "ack" else run.delivery_ns)[index] / 1e6
-
-        return self._median(lambda run: of(run, 0)), self._median(lambda run: of(run, 1))
-
-    def foreign(self) -> float:
-        """The share of the machine that neither the system nor the generator used, but somebody else."""
-        return self._median(lambda run: run.cpu["other"] / run.cores_seconds)
-
-    def _median(self, value: Callable[[Measured], float]) -> float:
-        return statistics.median(value(run) for run in self.runs)
+def text(results: Results) -> str:
+    """All tables, as they stand in the document."""
+    parts = [_facts(results), _plots(), "### Goals", _goals(results), *_tables(results)]
+    if doubts := warnings(results):
+        parts += ["### Doubtful", "\n".join(f"- {doubt}" for doubt in doubts)]
+    return "\n\n".join(part for part in parts if part)
 
 
-def table(results: Sequence[Result]) -> str:
-    lines = [
-        "| system | workload | per second: median (min to max) | send→ack ms p50 / p99 | send→delivery ms p50 / p99 "
-        "| CPU µs: server | database | Redis | generator |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for result in results:
-        rates = result.rates()
-        cpu = [result.cpu_us(process) for process in _PROCESSES]
-        cells = [
-            result.title,
-            result.workload.title,
-            f"{_grouped(statistics.median(rates))} ({_grouped(min(rates))} to {_grouped(max(rates))}) {result.workload.unit}",
-            "{:.2f} / {:.2f}".format(*result.latency_ms("ack")),
-            "{:.2f} / {:.2f}".format(*result.latency_ms("delivery")),
-            *("" if microseconds is None else f"{microseconds:.2f}" for microseconds in cpu),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+def _facts(results: Results) -> str:
+    facts = results.facts
+    lines = [f"`{facts.get('command')}`, {facts.get('date')}; each figure is the median of {facts.get('runs')} runs."]
+    lines += ["", *(f"- {name}: {value}" for name, value in facts.get("machine", {}).items())]
+    versions = ", ".join(f"{name} {value}" for name, value in facts.get("versions", {}).items())
+    return "\n".join([*lines, f"- versions: {versions}"])
+
+
+def _plots() -> str:
+    images = {
+        "rates": "Messages and deliveries per second",
+        "cpu": "CPU per message",
+        "growth": "Growth",
+        "idle": "Memory",
+    }
+    return "\n".join(f"![{title}](img/bench-{name}.svg)" for name, title in images.items())
+
+
+def _goals(results: Results) -> str:
+    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
+    for goal in GOALS:
+        checked = goal.check(results)
+        measured, word = (
+            ("not measured", "") if checked is None else (checked[0], "reached" if checked[1] else "**not**")
+        )
+        lines.append(f"| {goal.workload} | {goal.goal} | {measured} | {word} |")
     return "\n".join(lines)
 
 
-def _grouped(number: float) -> str:
-    """Three significant digits: the runs do not agree on more."""
+def _tables(results: Results) -> list[str]:
+    def of(number: str, form: str = ",.0f") -> Cell:
+        def cell(name: str) -> str | None:
+            spread = results.spread(name, number)
+            return None if spread is None else "{} ({} to {})".format(*(_number(value, form) for value in spread))
+
+        return cell
+
+    def together(*numbers: str, form: str = ",.2f") -> Cell:
+        def cell(name: str) -> str | None:
+            values = [results.median(name, number) for number in numbers]
+            shown = [format(value, form) for value in values if value is not None]
+            return " / ".join(shown) or None
+
+        return cell
+
+    chat, latency = ("direct-", "group-"), ("latency-",)
+    cpu = together("cpu_server", "cpu_database", "cpu_redis")
+    percent = together("percent_server", "percent_database", "percent_redis", form=".1f")
+    tables = [
+        ("Messages and deliveries per second", chat, of("rate")),
+        ("From send to delivery, ms: p50 / p99", chat, together("delivery_p50", "delivery_p99")),
+        ("CPU, µs for each message or delivery: server / database / Redis", chat, cpu),
+        ("CPU of the load generator, µs", chat, together("cpu_generator")),
+        (
+            "At a given rate: from due to delivered, ms: p50 / p99 / p99.9",
+            latency,
+            together("delivery_p50", "delivery_p99", "delivery_p999"),
+        ),
+        ("Offline: messages stored per second", ("store-",), of("rate")),
+        ("Offline: from send to stored, ms: p50 / p99", ("store-one",), together("ack_p50", "ack_p99")),
+        ("Offline: draining, ms", ("drain",), of("ms", ".1f")),
+        ("Idle connections: KiB each", ("idle",), of("kib", ".2f")),
+        ("Idle connections: CPU of all, % of a core: server / database / Redis", ("idle",), percent),
+        ("Logins per second", ("reconnect", "login-"), of("rate")),
+        (
+            "A login, ms: p50 / p99 / longest",
+            ("reconnect", "login-"),
+            together("login_p50", "login_p99", "login_max", form=",.1f"),
+        ),
+        ("Delivery while others log in, ms: p99", ("login-",), of("delivery_p99", ".1f")),
+    ]
+    rendered = []
+    for title, prefixes, cell in tables:
+        if table := _pivot(results, prefixes, cell):
+            rendered += [f"### {title}", table]
+    if growth := _growth(results):
+        rendered += ["### Growth: CPU, µs for each message, all processes together", growth]
+    return rendered
+
+
+def _pivot(results: Results, prefixes: Sequence[str], cell: Cell) -> str:
+    """Workloads down, systems across; a workload that no system has is left out."""
+    workloads = dict.fromkeys(
+        figure.workload for figure in results.figures.values() if figure.workload.startswith(tuple(prefixes))
+    )
+    systems = [system for system in TITLES if any(cell(f"{system}/{workload}") is not None for workload in workloads)]
+    lines = ["| workload | " + " | ".join(TITLES[system] for system in systems) + " |", "|---|" + "--:|" * len(systems)]
+    for workload in workloads:
+        cells = [cell(f"{system}/{workload}") or "" for system in systems]
+        if any(cells):
+            title = next(
+                results.figures[f"{system}/{workload}"].title
+                for system in TITLES
+                if f"{system}/{workload}" in results.figures
+            )
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _growth(results: Results) -> str:
+    lines = ["| what grows | system | cost at each size | dearest by cheapest |", "|---|---|---|--:|"]
+    for what, workloads in GROWTH.items():
+        for system in ("sqlite", "mariadb"):
+            costs = [(workload, system_cpu(results, f"{system}/{workload}")) for workload in workloads]
+            ratio = growth_ratio(results, system, workloads)
+            if ratio is not None:
+                shown = ", ".join(
+                    f"{results.figures[f'{system}/{workload}'].title.split(' ')[0]}: {cost:.1f}"
+                    for workload, cost in costs
+                    if cost is not None
+                )
+                lines.append(f"| {what} | {TITLES[system]} | {shown} | {ratio:.2f} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _number(number: float, form: str) -> str:
+    """Large ones with three significant digits: the runs do not agree on more."""
     digits = len(str(int(number)))
-    return f"{round(number, 3 - digits) if digits > 3 else number:,.0f}"
+    return format(round(number, 3 - digits) if digits > 3 else number, form)
 
 
-def warnings(results: Sequence[Result]) -> list[str]:
+def warnings(results: Results) -> list[str]:
     """What makes figures doubtful."""
     found = []
-    for result in results:
-        server, generator = result.cpu_us("server") or 0.0, result.cpu_us("generator") or 0.0
-        if generator > _GENERATOR_SHARE * server:
-            found.append(f"{result.name}: the generator used {generator / server:.0%} of the server's CPU time")
-        if result.foreign() > _FOREIGN_SHARE:
-            found.append(f"{result.name}: other programs used {result.foreign():.0%} of the machine")
+    for name, figure in results.figures.items():
+        generator = [run["generator_share"] for run in figure.runs if "generator_share" in run]
+        others = [run["others_share"] for run in figure.runs if "others_share" in run]
+        if generator and (share := statistics.median(generator)) > _GENERATOR_SHARE:
+            found.append(f"{name}: the generator used {share:.0%} of a core")
+        if others and (share := statistics.median(others)) > _OTHERS_SHARE:
+            found.append(f"{name}: other programs used {share:.0%} of the machine")
     return found
 
 
-def as_json(results: Sequence[Result], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, each run by itself."""
-    return {**facts, "results": [{"name": result.name, **attrs.asdict(result)} for result in results]}
-
-
-def update_document(document: Path, text: str) -> None:
+def update_document(document: Path, figures: str) -> None:
     """Put the figures between the markers, and leave the words around them alone."""
     before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{document} has no {BEGIN} and {END}")
-    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    document.write_text(f"{before}{begin}\n{figures}\n{end}{after}", encoding="utf-8")

@@ -1,212 +1,211 @@
-"""The systems under test: a real server process on each kind of database, with its accounts and connections."""
+"""The systems under test: what a workload needs of one, and trio-chat on each kind of database."""
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
 import trio
 
-from bench.generator import BenchmarkError, Link
-from bench.workloads import Workload
-from trio_chat.services.accounts import AccountService
-from trio_chat.services.passwords import Passwords
-from trio_chat.store.accounts import Accounts
-from trio_chat.store.groups import Groups
-from trio_chat.store.mysql import MySQL
-from trio_chat.store.schema import migrate
-from trio_chat.store.sqlite import SQLite
+from bench.dialects import Client, Link, Native
+from bench.generator import BenchmarkError
+from bench.population import Population, populate
 from trio_chat.verify.programs.mariadb import MariaDB
 from trio_chat.verify.programs.process import ServiceProcess, accepts, free_port
 from trio_chat.verify.programs.redis import Redis
-from trio_chat.wire.conversation import direct_conv, group_conv
-from trio_chat.wire.messages import Kind
 
-__all__ = ["MariaDBSystem", "Running", "SQLiteSystem", "System", "connect_links", "prepare"]
+__all__ = ["ClusterSystem", "MariaDBSystem", "Need", "OwnPlace", "OwnSystem", "Place", "SQLiteSystem", "System"]
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 #: A buffer pool and a log that hold a run: what is measured is committing, not a small cache.
-_MARIADB_OPTIONS = ("--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M")
+_MARIADB_OPTIONS = ("--innodb-buffer-pool-size=1G", "--innodb-log-file-size=1G", "--max-connections=400")
+#: Where Linux has files in memory.
+_MEMORY = Path("/dev", "shm")
 
 
 @attrs.frozen
-class Account:
-    id: int
-    token: str
+class Need:
+    """What a workload needs: so many users, the members of each group, and who sends to people that are away."""
+
+    users: int
+    groups: Sequence[Sequence[int]] = ()
+    storing: frozenset[int] = frozenset()
+    options: Sequence[str] = ()
+    fill: Callable[[str, Population], None] | None = None
 
 
 @attrs.frozen
-class Running:
-    """A server that is ready, with accounts (and, where a group was asked for, the id of the one they are all in)."""
+class Place:
+    """A system that is ready.
 
-    port: int
-    pids: dict[str, int]
-    accounts: list[Account]
-    groupid: int
+    `pids` are its processes by what they are: server, database, redis. `clients` are the users, with their login scripts.
+    `direct(number, sender, receiver)` and `group(number, sender, group)` make links between users, by their numbers.
+    """
+
+    pids: Mapping[str, Sequence[int]]
+    clients: list[Client]
+    direct: Callable[[int, int, int], Link]
+    group: Callable[[int, int, int], Link]
+
+
+@attrs.frozen
+class OwnPlace(Place):
+    """trio-chat: with its accounts, and the HTTP port of its first node."""
+
+    population: Population
+    http: int
 
 
 class System:
-    """A database and a bus. `fresh` makes an empty database for each run and yields its URL."""
+    """`open` makes it ready, with nothing in it but what is needed, and takes it down again.
+
+    `durable` says whether a message that is done survives a crash, `absent_users` whether messages to who is away are kept,
+    `at_once` how many connections it lets come at the same moment.
+    """
 
     name = ""
     title = ""
+    durable = True
+    absent_users = True
+    at_once = 1_000_000
+
+    def __init__(self, generator: Path) -> None:
+        self.generator = generator
+
+    def missing(self) -> list[str]:
+        """Debian packages that it needs and that are not installed."""
+        return []
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    @contextmanager
+    def started(self, directory: Path) -> Iterator[None]:  # noqa: ARG002 (for those that need a place)
+        """What stays between one `open` and the next."""
+        yield
+
+    @contextmanager
+    def open(self, directory: Path, need: Need) -> Iterator[Place]:
+        raise NotImplementedError
+
+
+class OwnSystem(System):
+    """trio-chat: `nodes` processes on one database and one bus; user number n is connected to node n modulo `nodes`."""
+
+    nodes = 1
     bus = "local:"
 
     @property
-    def pids(self) -> dict[str, int]:
+    def pids(self) -> dict[str, list[int]]:
         """The processes beside the server."""
         return {}
 
     @contextmanager
-    def fresh(self, directory: Path) -> Iterator[str]:
+    def database(self, directory: Path, need: Need) -> Iterator[tuple[str, Population]]:
+        """The URL of a database with what is needed."""
         raise NotImplementedError
 
     @contextmanager
-    def running(self, directory: Path, workload: Workload, profile: Path | None = None) -> Iterator[Running]:
-        """A new server on a new database; with `profile` under cProfile, which writes there when the server ends."""
-        port = free_port()
-        python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile else [])]
-        with self.fresh(directory) as url:
-            accounts, groupid = trio.run(prepare, url, workload)
-            command = [
-                *python,
-                "-m",
-                "trio_chat",
-                "serve",
-                "--tcp",
-                f"127.0.0.1:{port}",
-                "--http",
-                "off",
-                "--database",
-                url,
+    def open(self, directory: Path, need: Need) -> Iterator[OwnPlace]:
+        with self.database(directory, need) as (url, population), ExitStack() as stack:
+            if need.fill:
+                need.fill(url, population)
+            servers = [self._server(number, url, directory, need.options) for number in range(self.nodes)]
+            for server, _, _ in servers:
+                stack.enter_context(server)
+            ports = [port for _, port, _ in servers]
+            ids = [account.id for account in population.accounts]
+            clients = [
+                Client("n", ports[number % self.nodes], Native.token(account.token), Native.pong)
+                for number, account in enumerate(population.accounts)
             ]
-            server = ServiceProcess(
-                "server",
-                [*command, "--bus", self.bus, "--log-level", "warning"],
-                directory=directory,
-                ready=lambda: accepts(port),
-                env={"PYTHONPATH": os.fspath(_REPOSITORY)},
-                stop_timeout=20.0,
-            )
-            with server:
-                yield Running(port, {"server": server.pid, **self.pids}, accounts, groupid)
+
+            def direct(number: int, sender: int, receiver: int) -> Link:
+                return Native.direct(number, ids[sender], ids[receiver], (sender, [receiver]))
+
+            def group(number: int, sender: int, room: int) -> Link:
+                others = [user for user in need.groups[room] if user != sender]
+                return Native.group(number, population.groups[room], (sender, others))
+
+            pids = {"server": [server.pid for server, _, _ in servers], **self.pids}
+            yield OwnPlace(pids, clients, direct, group, population, servers[0][2])
+            for server, _, _ in servers:
                 server.terminate()
                 if status := server.wait():
                     raise BenchmarkError(f"the server ended with {status}:\n{server.log_text()[-2000:]}")
-            if (text := server.log_text()) and "[error" in text.lower():
-                raise BenchmarkError(f"the server logged errors:\n{text[-2000:]}")
+                if "[error" in (text := server.log_text()).lower():
+                    raise BenchmarkError(f"the server logged errors:\n{text[-2000:]}")
+
+    def _server(
+        self, number: int, url: str, directory: Path, options: Sequence[str]
+    ) -> tuple[ServiceProcess, int, int]:
+        """A node, with its TCP and its HTTP port."""
+        port, http = free_port(), free_port()
+        command = [sys.executable, "-m", "trio_chat", "serve", "--node", f"node{number}", "--log-level", "warning"]
+        command += ["--tcp", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{http}", "--database", url, "--bus", self.bus]
+        server = ServiceProcess(
+            f"server{number}",
+            [*command, *options],
+            directory=directory,
+            ready=lambda: accepts(port),
+            env={"PYTHONPATH": os.fspath(_REPOSITORY)},
+            stop_timeout=30.0,
+        )
+        return server, port, http
 
 
-class SQLiteSystem(System):
+class SQLiteSystem(OwnSystem):
     name = "sqlite"
-    title = "SQLite, local bus"
+    title = "trio-chat, SQLite"
 
     @contextmanager
-    def fresh(self, directory: Path) -> Iterator[str]:
-        yield f"sqlite:///{directory / 'chat.db'}"
+    def database(self, directory: Path, need: Need) -> Iterator[tuple[str, Population]]:
+        # Made in memory, where nothing has to wait for the disk, and then put where it is used.
+        file = directory / "chat.db"
+        with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as memory:
+            made = Path(memory) / file.name
+            population = trio.run(populate, f"sqlite:///{made}", need.users, need.groups)
+            shutil.copyfile(made, file)
+        yield f"sqlite:///{file}", population
 
 
-class MariaDBSystem(System):
-    """Owns a private MariaDB and a private Redis while it is entered."""
+class MariaDBSystem(OwnSystem):
+    """Owns a private MariaDB and a private Redis while it is started."""
 
     name = "mariadb"
-    title = "MariaDB, Redis"
-
-    def __init__(self, directory: Path) -> None:
-        self._mariadb = MariaDB(directory / "mariadb", options=_MARIADB_OPTIONS)
-        self._redis = Redis(directory / "redis")
+    title = "trio-chat, MariaDB + Redis"
 
     @contextmanager
-    def started(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(self._mariadb)
-            stack.enter_context(self._redis)
-            self.bus = self._redis.url
+    def started(self, directory: Path) -> Iterator[None]:
+        self.mariadb = MariaDB(directory / "mariadb", options=_MARIADB_OPTIONS)
+        redis = Redis(directory / "redis")
+        with self.mariadb, redis:
+            self.bus = redis.url
+            self._pids = {"database": [self.mariadb.pid], "redis": [redis.pid]}
             yield
 
     @property
-    def pids(self) -> dict[str, int]:
-        return {"database": self._mariadb.pid, "redis": self._redis.pid}
+    def pids(self) -> dict[str, list[int]]:
+        return self._pids
 
     @contextmanager
-    def fresh(self, directory: Path) -> Iterator[str]:
+    def database(self, directory: Path, need: Need) -> Iterator[tuple[str, Population]]:
         name = f"bench_{directory.name}".replace("-", "_")
-        self._mariadb.create_database(name)
-        yield self._mariadb.url(name)
-        self._mariadb.drop_database(name)
+        self.mariadb.create_database(name)
+        self.mariadb.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 0")
+        population = trio.run(populate, self.mariadb.url(name), need.users, need.groups)
+        self.mariadb.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+        yield self.mariadb.url(name), population
+        self.mariadb.drop_database(name)
 
 
-async def prepare(url: str, workload: Workload) -> tuple[list[Account], int]:
-    """Accounts with tokens, put into the database past the server: nobody waits for password hashes here."""
-    async with _open(url) as database:
-        await migrate(database)
-        rows, groups = Accounts(database), Groups(database)
-        service = AccountService(rows, Passwords(1), token_days=1)
-        accounts = []
-        for number in range(workload.users):
-            userid = await rows.register(f"user{number:04}", "no password")
-            accounts.append(Account(userid, await service.make_token(userid)))
-        groupid = 0
-        if workload.kind == "group":
-            first, *others = accounts
-            groupid = await groups.create(first.id, "everybody", "")
-            for account in others:
-                await groups.join(account.id, groupid)
-        return accounts, groupid
-
-
-@asynccontextmanager
-async def _open(url: str) -> AsyncIterator[SQLite | MySQL]:
-    if url.startswith("sqlite:///"):
-        async with SQLite.open(Path(url.removeprefix("sqlite:///"))) as sqlite:
-            yield sqlite
-    else:
-        async with MySQL.from_url(url, timeout=10.0, pool=2).open() as mysql:
-            yield mysql
-
-
-@contextmanager
-def connect_links(running: Running, workload: Workload) -> Iterator[list[Link]]:
-    """Log everybody in and say who sends to whom; the sockets are closed at the end."""
-    with ExitStack() as stack:
-        accounts = running.accounts
-        sockets = [stack.enter_context(_log_in(running.port, account)) for account in accounts]
-        if workload.kind == "group":
-            conv = group_conv(running.groupid)
-            yield [Link(sockets[0], Kind.GROUP, "groupid", running.groupid, conv, sockets[1:])]
-        else:
-            yield [
-                Link(
-                    sockets[index],
-                    Kind.DIRECT,
-                    "toid",
-                    accounts[index + 1].id,
-                    direct_conv(accounts[index].id, accounts[index + 1].id),
-                    [sockets[index + 1]],
-                )
-                for index in range(0, len(accounts), 2)
-            ]
-
-
-def _log_in(port: int, account: Account) -> socket.socket:
-    """A connection in the modern dialect, logged in by token, from which everything so far has been read."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=10.0)
-    hello = {"msgid": Kind.HELLO, "version": 1, "client": "bench"}
-    login = {"msgid": Kind.LOGIN, "token": account.token}
-    sock.sendall(b"".join(json.dumps(frame).encode() + b"\n" for frame in (hello, login)))
-    data = b""
-    while data.count(b"\n") < 2:
-        more = sock.recv(65536)
-        if not more:
-            raise BenchmarkError("the server closed a connection during its login")
-        data += more
-    greeting, answer = map(json.loads, data.splitlines())
-    if greeting["msgid"] != Kind.HELLO_ACK or answer["msgid"] != Kind.LOGIN_ACK or answer["errno"] != 0:
-        raise BenchmarkError(f"a login failed: {answer}")
-    return sock
+class ClusterSystem(MariaDBSystem):
+    name = "cluster"
+    title = "trio-chat, two nodes"
+    nodes = 2

@@ -1,57 +1,75 @@
-"""What is measured: who talks to whom, how many messages each sender has in flight."""
+"""What is measured, and how much of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
-__all__ = ["FULL", "QUICK", "TEXT", "Sizes", "Workload", "workloads"]
-
-#: The text of every message: 64 bytes, without blanks (the generator's plan is made of words).
-TEXT = "The_quick_brown_fox_jumps_over_the_lazy_dog,_again_and_again_..."
+__all__ = ["FULL", "QUICK", "Sizes"]
 
 
 @attrs.frozen
 class Sizes:
-    """How much a run does: `pairs` of users, `members` of the group, and seconds before and while it is measured."""
+    """How much a run does. Times in seconds; `stored` has the most rows that SQLite gets as its second part."""
 
-    pairs: int
-    members: int
+    pairs: Sequence[int]
+    members: Sequence[int]
+    in_flight: Sequence[int]
     warmup: float
     measured: float
+    rates: Sequence[int]
+    rate_pairs: int
+    offline: int
+    one_at_a_time: int
+    idle: int
+    idle_seconds: float
+    logins: int
+    password_logins: int
+    reconnecting: int
+    stored: Sequence[int]
+    stored_sqlite: int
+    online: Sequence[int]
+    groups: Sequence[int]
 
 
-FULL = Sizes(pairs=50, members=100, warmup=1.0, measured=5.0)
-QUICK = Sizes(pairs=5, members=10, warmup=0.1, measured=0.4)
-
-
-@attrs.frozen
-class Workload:
-    """`direct`: each of some pairs has a sender and a receiver. `group`: one member sends, all the others receive."""
-
-    kind: str
-    in_flight: int
-    sizes: Sizes
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}-{self.in_flight}"
-
-    @property
-    def title(self) -> str:
-        flight = f"{self.in_flight} in flight"
-        if self.kind == "direct":
-            return f"direct, {self.sizes.pairs} pairs, {flight}"
-        return f"group of {self.sizes.members}, {flight}"
-
-    @property
-    def users(self) -> int:
-        return 2 * self.sizes.pairs if self.kind == "direct" else self.sizes.members
-
-    @property
-    def unit(self) -> str:
-        """What is counted: messages, or in a group each message's delivery to each member."""
-        return "messages" if self.kind == "direct" else "deliveries"
-
-
-def workloads(sizes: Sizes) -> list[Workload]:
-    return [Workload(kind, in_flight, sizes) for kind in ("direct", "group") for in_flight in (1, 64)]
+FULL = Sizes(
+    pairs=(50, 500, 5000),
+    members=(10, 100, 1000),
+    in_flight=(1, 64),
+    warmup=0.7,
+    measured=3.0,
+    rates=(2000, 10000),
+    rate_pairs=500,
+    offline=5000,
+    one_at_a_time=1000,
+    idle=10000,
+    idle_seconds=5.0,
+    logins=3000,
+    password_logins=200,
+    reconnecting=10000,
+    stored=(10**3, 10**5, 10**7),
+    stored_sqlite=10**6,
+    online=(10, 1000, 10000),
+    groups=(1, 100, 1000),
+)
+QUICK = Sizes(
+    pairs=(5,),
+    members=(5,),
+    in_flight=(1, 16),
+    warmup=0.05,
+    measured=0.2,
+    rates=(200,),
+    rate_pairs=5,
+    offline=50,
+    one_at_a_time=20,
+    idle=20,
+    idle_seconds=0.2,
+    logins=20,
+    password_logins=4,
+    reconnecting=20,
+    stored=(1000,),
+    stored_sqlite=1000,
+    online=(10,),
+    groups=(3,),
+)

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.__main__ import main
-from bench.generator import BenchmarkError, Link, Measured, build_generator, generate
-from bench.report import BEGIN, END, update_document
-from bench.workloads import TEXT, Sizes
-
-Frame = dict[str, Any]
-#: What a server makes of message `number`: frames for the sender and frames for the receiver.
-Behaviour = Callable[[int, Frame], tuple[list[Frame], list[Frame]]]
+from bench.dialects import TEXT, Client, Native
+from bench.generator import BenchmarkError, Generator, Measured, build_generator
+from tests.bench.fake_server import Behaviour, FakeServer, Frame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SHORT = Sizes(pairs=1, members=2, warmup=0.02, measured=0.05)
+PEERS = {"ejabberd": "/usr/sbin/ejabberdctl", "prosody": "/usr/bin/prosody", "ngircd": "/usr/sbin/ngircd"}
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +23,43 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_generator(tmp_path_factory.mktemp("generator"))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)  # eight servers, in a machine that may be busy with other things
-def test_quick_run_of_everything(tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
+def quick(file: Path, *only: str) -> tuple[dict[str, Frame], str]:
+    """A short run of some figures: their runs by name, and what it told on the way."""
     command = [sys.executable, "-m", "bench", "--quick", "--json", str(file)]
+    for name in only:
+        command += ["--only", name]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    results = json.loads(file.read_text())["results"]
-    kinds = [f"{kind}-{in_flight}" for kind in ("direct", "group") for in_flight in (1, 64)]
-    assert [result["name"] for result in results] == [
-        f"{system}/{kind}" for system in ("sqlite", "mariadb") for kind in kinds
-    ]
-    for result in results:
-        (run,) = result["runs"]
-        receivers = 9 if "group" in result["name"] else 1
-        assert run["delivered"] == run["sent"] * receivers
-        assert run["sent"] > 0
-        assert set(run["cpu"]) >= {"server", "generator"}
-    assert done.stdout.count("\n| ") == 1 + len(results)
+    figures = json.loads(file.read_text())["figures"]
+    found = {f"{figure['system']}/{figure['workload']}": figure["runs"][0] for figure in figures}
+    assert all(value >= 0 for run in found.values() for name, value in run.items() if name != "kib")
+    return found, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # a server for each part, in a machine that may be busy with other things
+def test_quick_run_of_every_part(tmp_path: Path) -> None:
+    found, _ = quick(tmp_path / "figures.json", "sqlite/")
+    workloads = ["direct-5-1", "direct-5-16", "latency-200", "group-5-1", "group-5-16", "store-pipelined", "drain"]
+    workloads += ["store-one", "idle", "reconnect", "idle-websocket", "login-password", "login-token"]
+    workloads += ["stored-1000", "online-10", "groups-3"]
+    assert {f"sqlite/{workload}" for workload in workloads} <= set(found)
+    assert found["sqlite/direct-5-1"]["rate"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_quick_run_of_the_other_systems(tmp_path: Path) -> None:
+    peers = [f"{peer}/{workload}" for peer in PEERS for workload in ("direct", "group", "store-pipelined")]
+    found, told = quick(tmp_path / "figures.json", "mariadb/direct", "mariadb/stored", "cluster/direct", *peers)
+    assert {"mariadb/direct-5-1", "mariadb/stored-1000", "cluster/direct-5-16"} <= set(found)
+    assert {"cpu_server", "cpu_database", "cpu_redis", "cpu_generator"} <= set(found["mariadb/direct-5-1"])
+    for peer, file in PEERS.items():
+        if Path(file).exists():
+            assert {f"{peer}/direct-5-1", f"{peer}/direct-5-16", f"{peer}/group-5-1"} <= set(found)
+            assert (f"{peer}/store-pipelined" in found) == (peer != "ngircd")
+        else:
+            assert f"{peer} is left out: not installed" in told
 
 
 def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,80 +103,45 @@ def leaves_a_hole_in_seq(number: int, frame: Frame) -> tuple[list[Frame], list[F
     return reply, [{**delivery[0], "seq": number + 1}] if number == 9 else delivery
 
 
-def run_against(program: Path, behaviour: Behaviour, received: list[Frame]) -> Measured:
-    """The generator against a server that is a function; `received` gets the receipts."""
-    sender, sender_end = socket.socketpair()
-    receiver, receiver_end = socket.socketpair()
-
-    def serve() -> None:
-        for number, line in enumerate(sender_end.makefile("rb"), 1):
-            for end, frames in zip((sender_end, receiver_end), behaviour(number, json.loads(line)), strict=True):
-                end.sendall(b"".join(json.dumps(frame, separators=(",", ":")).encode() + b"\n" for frame in frames))
-
-    def read_receipts() -> None:
-        received.extend(json.loads(line) for line in receiver_end.makefile("rb"))
-
-    def tolerant(work: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            with contextlib.suppress(OSError):  # the generator has ended
-                work()
-
-        return run
-
-    threads = [threading.Thread(target=tolerant(work)) for work in (serve, read_receipts)]
-    for thread in threads:
-        thread.start()
-    try:
-        link = Link(sender, 6, "toid", 2, "d:1:2", [receiver])
-        return generate(program, [link], 4, SHORT, {}, lambda *_: None)
-    finally:
-        for end in (sender, receiver, sender_end, receiver_end):
-            end.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join()
-        for end in (sender, receiver, sender_end, receiver_end):
-            end.close()
+def run_against(
+    program: Path, place: Path, behaviour: Behaviour, *, in_flight: int = 4, rate: float = 0.0
+) -> tuple[Measured, list[Frame]]:
+    """The generator against a server that is a function; what it measured, and the receipts."""
+    with FakeServer(behaviour) as server:
+        clients = [Client("n", server.port, Native.token(token), Native.pong) for token in ("sender", "receiver")]
+        link = Native.direct(0, 1, 2, (0, [1]))
+        with Generator(program, place, clients, [link]) as generator:
+            assert generator.login().count == 2
+            measured = generator.load({}, in_flight=in_flight, rate=rate, warmup=0.02, measured=0.05)
+    return measured, server.received
 
 
-def test_generator_against_a_correct_server(program: Path) -> None:
-    receipts: list[Frame] = []
-    measured = run_against(program, good, receipts)
+def test_generator_against_a_correct_server(program: Path, tmp_path: Path) -> None:
+    measured, receipts = run_against(program, tmp_path, good)
     assert measured.sent == measured.delivered > 0
-    assert measured.ack_ns[0] <= measured.ack_ns[1] <= measured.ack_ns[2]
+    assert list(measured.ack_ns) == sorted(measured.ack_ns)
     assert len(TEXT) == 64
     assert {(frame["msgid"], frame["conv"]) for frame in receipts} <= {(25, "d:1:2")}
     assert sorted(frame["seq"] for frame in receipts) == [frame["seq"] for frame in receipts]
 
 
+def test_generator_at_a_given_rate(program: Path, tmp_path: Path) -> None:
+    measured, _ = run_against(program, tmp_path, good, rate=1000)
+    assert measured.sent == measured.delivered
+    assert 50 <= measured.sent <= 1000 * (0.07 + 5)  # on a busy machine it takes longer, and sends on meanwhile
+
+
 @pytest.mark.parametrize(
     ("behaviour", "complaint"),
     [
-        (refuses, "a message to d:1:2 failed"),
+        (refuses, "a message failed"),
         (loses_an_acknowledgement, "the acknowledgement of message 9"),
-        (loses_a_delivery, "message 9 of d:1:2 was to come"),
-        (repeats_a_delivery, "message 10 of d:1:2 was to come"),
-        (swaps_texts, "message 9 of d:1:2 has another text"),
-        (leaves_a_hole_in_seq, "message 9 of d:1:2 was to come"),
+        (loses_a_delivery, "message 9 of link 0"),
+        (repeats_a_delivery, "message 10 of link 0"),
+        (swaps_texts, "message 9 of link 0 has another text"),
+        (leaves_a_hole_in_seq, "message 9 of link 0"),
     ],
 )
-def test_generator_notices_a_broken_server(program: Path, behaviour: Behaviour, complaint: str) -> None:
+def test_generator_notices_a_broken_server(program: Path, tmp_path: Path, behaviour: Behaviour, complaint: str) -> None:
     with pytest.raises(BenchmarkError, match=complaint):
-        run_against(program, behaviour, [])
-
-
-@pytest.fixture
-def document(tmp_path: Path) -> Path:
-    file = tmp_path / "performance.md"
-    file.write_text(f"Before\n{BEGIN}\nold\n{END}\nAfter\n")
-    return file
-
-
-def test_figures_go_between_the_markers(document: Path) -> None:
-    update_document(document, "new")
-    assert document.read_text() == f"Before\n{BEGIN}\nnew\n{END}\nAfter\n"
-
-
-def test_document_without_markers(document: Path) -> None:
-    document.write_text("nothing here")
-    with pytest.raises(ValueError, match="has no"):
-        update_document(document, "new")
+        run_against(program, tmp_path, behaviour)
