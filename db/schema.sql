@@ -43,11 +43,14 @@ CREATE INDEX groupuser_userid ON GroupUser (userid);
 
 CREATE INDEX groupuser_joined ON GroupUser (joined);
 
--- The head of each conversation's log. `changed` never falls: it is the time of the latest message.
+-- The head of each conversation's log. `last_ts` is the time of its latest message, in milliseconds since the epoch, and
+-- never falls; `changed` is about the same, rounded down so that its index is not rewritten for each message: nodes that were
+-- not told find new messages by it.
 CREATE TABLE Conversation (
     conv VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     last_seq BIGINT NOT NULL,
-    changed BIGINT NOT NULL
+    changed BIGINT NOT NULL,
+    last_ts BIGINT NOT NULL DEFAULT 0
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 CREATE INDEX conversation_changed ON Conversation (changed);

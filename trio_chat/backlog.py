@@ -52,11 +52,11 @@ async def _catch_up_with(connection: Connection, conv: str) -> None:
                 break
             if (
                 connection.storing
-                and (conv, delivery.sender) in router.committing
+                and connection.node.writer.may_have_stored(conv, delivery.sender)
                 and (conv, delivery.seq) not in connection.own
             ):
                 # Perhaps sent here, and the commit not answered yet: then its reply is to stand in its place.
-                await router.committed.wait()
+                await connection.node.writer.wait_reported()
                 break
             await _hand(connection, delivery)
         router.flush()

@@ -21,18 +21,18 @@ from trio_chat.backlog import catch_up
 from trio_chat.commands import COMMANDS, DEAF
 from trio_chat.errors import Internal, RateLimited, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
 from trio_chat.outbox import Outbox, Receipt
-from trio_chat.session import Dialect, Identity, Session, State
+from trio_chat.session import Dialect, Identity, Session
 from trio_chat.transport.contract import End, Transport, TransportBroken
 from trio_chat.transport.proxy import BadProxyHeader, parse_proxy_header
 from trio_chat.wire import classic
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.frames import FrameSplitter
-from trio_chat.wire.messages import REQUESTS, Kind, Ref, Request, answer_kind, decode, encode, open_envelope
+from trio_chat.wire.messages import KINDS, Kind, Ref, Request, answer_kind, decode, encode, open_envelope
 
 if TYPE_CHECKING:
     from trio_chat.node import Node
     from trio_chat.router import LocalAccount
-    from trio_chat.store.log import Stored
+    from trio_chat.store.append import Stored
 
 __all__ = ["Connection", "turn_away"]
 
@@ -47,6 +47,7 @@ _TYPING_PAUSE = 3.0
 _TYPING_IN = 20
 #: When somebody for whom there is no room should try again, in seconds.
 _COME_BACK = 10
+_REPLY = int(Kind.REPLY)
 #: Nobody waits for what becomes of these.
 _UNANSWERED = {Kind.RECEIVED, Kind.PONG}
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
@@ -99,6 +100,8 @@ class Connection:
         self._drained = trio.Event()
         self._writing = False
         self._dirty = False
+        # It was said that the connection is to end, and its tasks are cancelled.
+        self._ending = False
         self._catching_up: trio.CancelScope | None = None
         self._next_frame_at = 0.0
         # When this client last said in which conversation it is typing.
@@ -115,6 +118,7 @@ class Connection:
                 self._nursery = nursery
                 await self._read()
                 await self._finish()
+                self._ending = True
                 nursery.cancel_scope.cancel()
             self._forget()
             await self._take_leave()
@@ -126,11 +130,12 @@ class Connection:
 
     def close(self, reason: End) -> None:
         """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""
-        if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
+        if self._nursery is not None and not self._ending:
             # A client that breaks off is everyday life, one that the server gives up on is worth a line.
             say = log.debug if reason in {End.BROKEN, End.DRAINING} else log.info
             say("closing a connection", reason=reason.value, peer=self.peer, user=self.account and self.account.id)
             self._reason = reason
+            self._ending = True
             self._nursery.cancel_scope.cancel()
 
     async def wait_ended(self) -> None:
@@ -147,6 +152,7 @@ class Connection:
                     pass
 
     def _forget(self) -> None:
+        self._ending = True
         self.log_out()
         self.session.close()
         self._drained.set()
@@ -191,35 +197,56 @@ class Connection:
 
     async def _read(self) -> None:
         """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
-        settings, router, writer = self.node.settings, self.node.router, self.node.writer
+        settings, writer = self.node.settings, self.node.writer
         try:
-            proxied = settings.proxy_protocol and self._transport.kind == "tcp"
-            data = await self._read_proxy_header() if proxied else await self._transport.receive()
-            while data:
-                self.last_heard = trio.current_time()
-                self.pinged = False
-                frames = self._splitter.feed(data)
-                self._counters.frames += len(frames)
-                for frame in frames:
-                    self._take(frame)
-                if self._splitter.overflowed:
-                    self._fail(None, None, TooLarge(f"a frame is at most {settings.limits.frame} bytes"))
-                    self._reason = End.TOO_LONG
-                    break
-                router.flush()
+            if settings.proxy_protocol and self._transport.kind == "tcp":
+                first = await self._read_proxy_header()
+                listening = bool(first)
+                if first:
+                    self._received(first)
+            else:
+                listening = True
+            while listening and not self._splitter.overflowed:
                 # While it is the server that does not listen, the client's silence means nothing.
                 self.last_heard = math.inf
-                while self._in_flight >= settings.limits.in_flight or len(self._waiting) >= settings.limits.requests:
+                while not self._has_room():
                     await self._wait_room()
                 if writer.full:
                     await writer.wait_room()
                 self.last_heard = trio.current_time()
-                data = await self._transport.receive()
+                listening = await self._transport.feed(self._received)
         except TransportBroken:
             self.close(End.BROKEN)
             await trio.lowlevel.checkpoint()
         except BadProxyHeader as error:
             log.warning("connection refused", peer=self.peer, reason=str(error))
+
+    def _received(self, data: bytes) -> bool:
+        """Do what the client has sent; returns whether to read on at once. Called by whoever noticed that there is something."""
+        node = self.node
+        try:
+            self.last_heard = trio.current_time()
+            self.pinged = False
+            frames = self._splitter.feed(data)
+            self._counters.frames += len(frames)
+            for frame in frames:
+                self._take(frame)
+            if self._splitter.overflowed:
+                self._fail(None, None, TooLarge(f"a frame is at most {node.settings.limits.frame} bytes"))
+                self._reason = End.TOO_LONG
+            node.router.flush()
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self.fail(error)
+        return not self._splitter.overflowed and not node.writer.full and self._has_room()
+
+    def _has_room(self) -> bool:
+        limits = self.node.settings.limits
+        return self._in_flight < limits.in_flight and len(self._waiting) < limits.requests
+
+    def fail(self, error: Exception) -> None:
+        """End the connection because of a defect of the server, and log it. Never blocks."""
+        log.error("connection failed", peer=self.peer, user=self.account and self.account.id, exc_info=error)
+        self.close(End.FAILED)
 
     async def _read_proxy_header(self) -> bytes:
         data = b""
@@ -284,9 +311,9 @@ class Connection:
         try:
             envelope = open_envelope(frame)
             ref = envelope.ref
-            if envelope.msgid not in REQUESTS:
+            kind = KINDS.get(envelope.msgid)
+            if kind is None:
                 raise UnknownKind
-            kind = Kind(envelope.msgid)
             if self.node.draining and kind not in DEAF:
                 raise ShuttingDown
             self.session.check(kind)
@@ -340,7 +367,6 @@ class Connection:
         if self.session.dialect is Dialect.CLASSIC and kind is Kind.REGISTER and error.errno == 1:
             fields = {"errno": 1}
         self.answer(answer_kind(kind), ref, fields)
-        self._flush_soon()
 
     @property
     def storing(self) -> bool:
@@ -376,11 +402,9 @@ class Connection:
         self._room.set()
         if self.session.dialect is Dialect.CLASSIC:
             return None
-        reply: dict[str, Any] = {"msgid": int(Kind.REPLY)}
-        if ref is not None:
-            reply["ref"] = ref
-        reply.update(errno=0, conv=where.conv, seq=where.seq, ts=where.ts)
-        return encode(reply)
+        if ref is None:
+            return encode({"msgid": _REPLY, "errno": 0, "conv": where.conv, "seq": where.seq, "ts": where.ts})
+        return encode({"msgid": _REPLY, "ref": ref, "errno": 0, "conv": where.conv, "seq": where.seq, "ts": where.ts})
 
     def message_failed(self, ref: Ref | None, error: RequestError) -> None:
         """The writer could not store a message that was sent here."""
@@ -405,11 +429,13 @@ class Connection:
         """
         outbox = self._outbox
         outbox.push(frame, receipts, delivery=delivery)
-        if outbox.over:
+        if outbox.size > outbox.limit and outbox.over:
             self.flush()
             if outbox.over:
                 self.close(End.DEAF)
-        self._flush_soon()
+        if not self._dirty:
+            self._dirty = True
+            self.node.router.dirty.append(self)
 
     def notify(self, frame: bytes) -> None:
         """Queue a frame of a kind that only modern clients know."""
@@ -454,21 +480,15 @@ class Connection:
         """Whether this is one of the existing clients, which want each frame alone and small."""
         return self.session.dialect is Dialect.CLASSIC and self._splitter.terminator == b"\0"
 
-    def _flush_soon(self) -> None:
-        if not self._dirty:
-            self._dirty = True
-            self.node.router.mark_dirty(self)
-
     def flush(self) -> None:
         """Hand what is queued to the kernel; what it does not take is left to a task. Never blocks."""
         self._dirty = False
-        if self._writing or not self._outbox or self._nursery is None:
-            return
-        if self._ending:
+        outbox = self._outbox
+        if self._writing or not outbox.size or self._nursery is None or self._ending:
             return
         if not self.paced:
-            self._send_some(self._outbox.take(self._splitter.terminator))
-            if not self._outbox:
+            self._send_some(outbox.take(self._splitter.terminator))
+            if not outbox.size:
                 return
         self._writing = True
         self._nursery.start_soon(self._write)
@@ -502,7 +522,8 @@ class Connection:
             self.close(End.BROKEN)
             return len(data)
         if count:
-            self._receive(self._outbox.sent(count))
+            if receipts := self._outbox.sent(count):
+                self._receive(receipts)
             self._drained.set()
         return count
 
@@ -527,12 +548,6 @@ class Connection:
             self.flush()
             if self._outbox.size > size and not self._ending:
                 await self._drained.wait()
-
-    @property
-    def _ending(self) -> bool:
-        return self.session.state is State.CLOSED or (
-            self._nursery is not None and self._nursery.cancel_scope.cancel_called
-        )
 
     def catch_up(self) -> None:
         """Bring what this connection lags behind, in a task of its own. Never blocks."""

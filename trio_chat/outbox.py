@@ -25,8 +25,8 @@ class Outbox:
         self.limit = limit
         self.size = 0
         self._frames: list[bytes] = []
-        # For each of the frames: whether `drop_deliveries` takes it away.
-        self._droppable: list[bool] = []
+        # Which of the frames, counted from 0, `drop_deliveries` takes away.
+        self._droppable: set[int] = set()
         self._rest = b""
         # Positions in the stream of all bytes ever queued: up to where it was sent, and where receipts are due.
         self._sent = 0
@@ -43,8 +43,9 @@ class Outbox:
 
     def push(self, frame: bytes, receipts: tuple[Receipt, ...] = (), *, delivery: bool = False) -> None:
         """Queue a frame; `receipts` are due when it has been sent whole. `drop_deliveries` forgets a `delivery`."""
+        if delivery:
+            self._droppable.add(len(self._frames))
         self._frames.append(frame)
-        self._droppable.append(delivery)
         self.size += len(frame) + 1
         if len(frame) >= self.limit and not self._large[0]:
             self._large = (len(frame) + 1, self._sent + self.size)
@@ -58,28 +59,33 @@ class Outbox:
 
     def drop_deliveries(self) -> None:
         """Forget the deliveries that were not taken yet, and every receipt but those for what was taken."""
-        if not any(self._droppable):
+        if not self._droppable:
             return
-        self._frames = [frame for frame, dropped in zip(self._frames, self._droppable, strict=True) if not dropped]
-        self._droppable = [False] * len(self._frames)
+        self._frames = [frame for place, frame in enumerate(self._frames) if place not in self._droppable]
+        self._droppable.clear()
         self.size = len(self._rest) + sum(len(frame) + 1 for frame in self._frames)
         while self._receipts and self._receipts[-1][0] > self._sent + len(self._rest):
             self._receipts.pop()
 
     def take(self, terminator: bytes) -> bytes:
         """Everything that is to be sent, terminators included. Tell `sent` how much of it went out."""
-        if self._frames:
-            self._frames.append(b"")
-            self._rest += terminator.join(self._frames)
-            self._frames.clear()
-            self._droppable.clear()
+        frames = self._frames
+        if frames:
+            if len(frames) == 1:
+                self._rest += frames[0] + terminator
+            else:
+                frames.append(b"")
+                self._rest += terminator.join(frames)
+            frames.clear()
+            if self._droppable:
+                self._droppable.clear()
         return self._rest
 
     def take_frame(self, terminator: bytes) -> bytes:
         """Like `take`, for at most one frame: what is left of what was taken before, or else the next frame."""
         if not self._rest and self._frames:
             self._rest = self._frames.pop(0) + terminator
-            self._droppable.pop(0)
+            self._droppable = {place - 1 for place in self._droppable if place}
         return self._rest
 
     def sent(self, count: int) -> list[Receipt]:
@@ -87,8 +93,10 @@ class Outbox:
         self._rest = self._rest[count:]
         self.size -= count
         self._sent += count
-        if self._sent >= self._large[1]:
+        if self._large[0] and self._sent >= self._large[1]:
             self._large = (0, 0)
+        if not self._receipts:
+            return []
         receipts = []
         while self._receipts and self._receipts[0][0] <= self._sent:
             receipts.append(self._receipts.popleft()[1])

@@ -28,7 +28,6 @@ from trio_chat.channels import Channels
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import Changes, Cursor, MessageLog
 from trio_chat.store.presence import StateChange
-from trio_chat.transport.contract import End
 from trio_chat.wire.conversation import group_conv, parse_conv
 from trio_chat.wire.delivery import Delivery, decode_delivery
 from trio_chat.wire.messages import Kind, encode
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
     from trio_chat.services.receipts import Receipts
+    from trio_chat.writer import Writer
 
 __all__ = ["LocalAccount", "Router"]
 
@@ -72,7 +72,7 @@ class LocalAccount:
     pending: dict[str, int] = attrs.field(factory=dict)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Arrival:
     """A message, and where it came from when it was sent here: the connection, and the reply that stands in its place."""
 
@@ -92,9 +92,8 @@ class Router:
     ) -> None:
         self.accounts: dict[int, LocalAccount] = {}
         self.repaired = 0
-        # What the writer's transaction in hand holds, as (conv, sender), and the event of its end.
-        self.committing: set[tuple[str, int]] = set()
-        self.committed = trio.Event()
+        # Knows what may be in the log and was not reported here yet; sets itself.
+        self.writer: Writer | None = None
         self._log = messages
         self._bus = bus
         self._channels = Channels(bus)
@@ -111,7 +110,8 @@ class Router:
         self._holes: dict[str, int] = {}
         self._holes_found = trio.Event()
         self._sweep_now = trio.Event()
-        self._dirty: list[Connection] = []
+        # Connections that have something queued; the next `flush` sends it.
+        self.dirty: list[Connection] = []
         # When the last message of the hints in hand was stored, by the database's clock (ms).
         self._newest_hint = 0
         # The read marks of the last seconds: up to where, and when that was told here.
@@ -325,8 +325,8 @@ class Router:
                 return
             head = 0
         if delivery.seq == head + 1:
-            self._hand_out(_Arrival(delivery, origin, reply))
-            if conv in self._ahead:
+            self._hand_out(delivery, origin, reply)
+            if self._ahead and conv in self._ahead:
                 self._hand_out_ahead(conv)
         elif delivery.seq > head:
             ahead = self._ahead.setdefault(conv, {})
@@ -350,13 +350,11 @@ class Router:
 
     def flush(self) -> None:
         """Send what was queued on connections since the last flush."""
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
-            connection.flush()
-
-    def mark_dirty(self, connection: Connection) -> None:
-        """The connection has something queued; the next `flush` sends it."""
-        self._dirty.append(connection)
+        if self.dirty:
+            dirty = self.dirty.copy()
+            self.dirty.clear()
+            for connection in dirty:
+                connection.flush()
 
     def listeners(self, conv: str) -> Iterable[LocalAccount]:
         """The accounts here that are in a conversation."""
@@ -365,11 +363,11 @@ class Router:
             return self._groups.get(parties.groupid, {}).values()
         return [self.accounts[party] for party in set(parties.users or ()) if party in self.accounts]
 
-    def _hand_out(self, arrival: _Arrival) -> None:
-        delivery, origin = arrival.delivery, arrival.origin
+    def _hand_out(self, delivery: Delivery, origin: Connection | None, reply: bytes | None) -> None:
+        """Give a conversation's next message to everybody here who is in it, and its reply to where it was sent."""
         conv, seq, sender = delivery.conv, delivery.seq, delivery.sender
         self._heads[conv] = seq
-        if conv in self._holes and self._holes[conv] <= seq:
+        if self._holes and self._holes.get(conv, seq + 1) <= seq:
             del self._holes[conv]
         answered = origin is None
         for account in self._recipients(delivery):
@@ -378,27 +376,22 @@ class Router:
             elif conv not in account.pending:
                 self._receipts.move(sender, conv, seq, own=True)
             for connection in account.connections:
-                if connection is origin:
-                    answered = True
                 try:
-                    self._hand_to(connection, arrival)
-                except Exception:
+                    lags = connection.lag and conv in connection.lag
+                    if connection is origin:
+                        answered = True
+                        if lags:
+                            connection.own[conv, seq] = reply
+                        else:
+                            self.reply_in_place(connection, delivery, reply)
+                    elif not lags:
+                        connection.deliver(delivery)
+                except Exception as error:  # noqa: BLE001 - it is logged there
                     # All others still get it; this one after its next login.
-                    log.exception("delivery failed", user=account.id, conv=conv, seq=seq)
-                    connection.close(End.FAILED)
+                    connection.fail(error)
         if not answered and origin is not None:
             # It has ended meanwhile.
-            origin.message_answered(arrival.reply)
-
-    def _hand_to(self, connection: Connection, arrival: _Arrival) -> None:
-        delivery = arrival.delivery
-        if connection.lag and delivery.conv in connection.lag:
-            if connection is arrival.origin:
-                connection.own[delivery.conv, delivery.seq] = arrival.reply
-        elif connection is arrival.origin:
-            self.reply_in_place(connection, delivery, arrival.reply)
-        else:
-            connection.deliver(delivery)
+            origin.message_answered(reply)
 
     def reply_in_place(self, connection: Connection, delivery: Delivery, reply: bytes | None) -> None:
         """On the connection that sent a message its reply takes the message's place; a classic one gets nothing.
@@ -412,19 +405,17 @@ class Router:
     def _hand_out_ahead(self, conv: str) -> None:
         ahead = self._ahead[conv]
         while (arrival := ahead.pop(self._heads[conv] + 1, None)) is not None:
-            self._hand_out(arrival)
+            self._hand_out(arrival.delivery, arrival.origin, arrival.reply)
         if not ahead:
             del self._ahead[conv]
 
     def _recipients(self, delivery: Delivery) -> Iterable[LocalAccount]:
         if delivery.is_group:
             return self._groups.get(delivery.to, {}).values()
-        accounts = self.accounts
-        return [
-            accounts[userid]
-            for userid in ({delivery.sender, delivery.to} if delivery.sender != delivery.to else (delivery.to,))
-            if userid in accounts
-        ]
+        sender, receiver = self.accounts.get(delivery.sender), self.accounts.get(delivery.to)
+        if sender is None or sender is receiver:
+            return () if receiver is None else (receiver,)
+        return (sender,) if receiver is None else (sender, receiver)
 
     def _open_direct(self, conv: str, *parties: int) -> bool:
         """Somebody here has got a first message in a conversation of two; returns whether he is here."""
@@ -605,10 +596,10 @@ class Router:
                 arrival = self._ahead.get(conv, {}).pop(delivery.seq, None)
                 if arrival is not None:
                     self.arrive(arrival.delivery, arrival.origin, arrival.reply)
-                elif (conv, delivery.sender) in self.committing:
+                elif self.writer is not None and self.writer.may_have_stored(conv, delivery.sender):
                     # Perhaps this node's own, seen here before its commit was answered: only the writer knows
                     # which connection's reply stands in its place.
-                    await self.committed.wait()
+                    await self.writer.wait_reported()
                     break
                 else:
                     self.repaired += 1

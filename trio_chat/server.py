@@ -45,6 +45,8 @@ from trio_chat.services.presence import Presence
 from trio_chat.services.receipts import Receipts
 from trio_chat.services.search import SearchService
 from trio_chat.store.accounts import Accounts
+from trio_chat.store.append import Appender
+from trio_chat.store.clock import DatabaseClock
 from trio_chat.store.contract import Database
 from trio_chat.store.groups import Groups
 from trio_chat.store.log import MessageLog
@@ -275,7 +277,8 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
 
 def _build(settings: Settings, foundation: Foundation) -> Node:
     limits, name, database = settings.limits, foundation.name, foundation.database
-    messages, groups = MessageLog(database), Groups(database)
+    clock = DatabaseClock(trio.current_time)
+    messages, groups = MessageLog(database, clock), Groups(database)
     receipts = Receipts(messages)
     counters = Counters()
     # Not the node's name alone: what another one of that name says is not one's own.
@@ -316,7 +319,12 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
             lease=settings.lease,
         ),
         writer=Writer(
-            messages, router, counters, batch=limits.batch, limit=limits.queue, patience=settings.store_timeout
+            Appender(database, clock),
+            router,
+            counters,
+            batch=limits.batch,
+            limit=limits.queue,
+            patience=settings.store_timeout,
         ),
         counters=counters,
     )

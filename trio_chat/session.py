@@ -60,6 +60,10 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
 }
 
 
+#: The same by state, for the check that every request passes.
+_ALLOWED = {state: frozenset(kind for each, kind in TRANSITIONS if each is state) for state in State}
+
+
 @attrs.frozen
 class Identity:
     """Who a logged-in session is. What a client says of itself is never believed."""
@@ -75,10 +79,11 @@ class Session:
     state: State = State.ANONYMOUS
     dialect: Dialect = Dialect.CLASSIC
     identity: Identity | None = None
+    _allowed: frozenset[Kind] = _ALLOWED[State.ANONYMOUS]
 
     def check(self, kind: Kind) -> None:
         """Raise `NotLoggedIn` or `AlreadyLoggedIn` where a request of this kind is not allowed now."""
-        if (self.state, kind) not in TRANSITIONS:
+        if kind not in self._allowed:
             raise AlreadyLoggedIn if self.state is State.LOGGED_IN else NotLoggedIn
 
     def greeted(self) -> None:
@@ -99,11 +104,13 @@ class Session:
     def close(self) -> None:
         """The connection has ended, for whatever reason. Final; may be called again."""
         self.state = State.CLOSED
+        self._allowed = _ALLOWED[State.CLOSED]
         self.identity = None
 
     def _enter(self, kind: Kind) -> None:
         self.check(kind)
         self.state = TRANSITIONS[self.state, kind]
+        self._allowed = _ALLOWED[self.state]
 
 
 def diagram() -> str:

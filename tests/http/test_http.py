@@ -306,10 +306,11 @@ async def test_the_database_is_asked_once_for_many(
 
 async def test_health_is_answered_while_draining(server: Server, http: Address) -> None:
     # A message that is never stored holds the drain up.
-    server.node.writer._idle = trio.Event()
+    server.node.writer.queued = 1
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.drain)
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert (await ask(http, request("/readyz"))).status == 503
         assert (await ask(http, upgrade())).status == 503
-        server.node.writer._idle.set()
+        server.node.writer.queued = 0
+        server.node.writer._reported.set()

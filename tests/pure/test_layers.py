@@ -40,6 +40,8 @@ STATEMENTS = (
     "store.contract",
     "store.steps",
     "store.log",
+    "store.append",
+    "store.clock",
     "store.accounts",
     "store.groups",
     "store.presence",

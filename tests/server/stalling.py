@@ -13,7 +13,7 @@ import trio
 from tests.wire import Frame
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import End
+from trio_chat.transport.contract import End, Take, feed_received
 from trio_chat.wire.messages import Kind
 
 __all__ = ["Hold", "Stalling", "eventually", "stalling"]
@@ -56,6 +56,9 @@ class Stalling:
     async def receive(self) -> bytes:
         self.reading.set()
         return await self._incoming.receive()
+
+    async def feed(self, take: Take) -> bool:
+        return await feed_received(self.receive, take)
 
     def send_nowait(self, data: bytes) -> int:
         taken = data[: self.takes]

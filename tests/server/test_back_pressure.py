@@ -7,7 +7,8 @@ import pytest
 from tests.server.stalling import Hold, eventually, stalling
 from tests.wire import Frame, log_in, register
 from trio_chat import Address, Limits, Server
-from trio_chat.store.log import Draft, MessageLog
+from trio_chat.store.append import Appender, Draft
+from trio_chat.store.log import MessageLog
 from trio_chat.wire.messages import Kind
 
 
@@ -22,7 +23,7 @@ async def test_messages_in_flight(server: Server, address: Address, monkeypatch:
         client.request(Kind.HELLO, version=1)
         client.request(Kind.LOGIN, id=alice, password="secret")
         await eventually(lambda: connection.account)
-        hold = Hold(monkeypatch, MessageLog, "append")
+        hold = Hold(monkeypatch, Appender, "append")
         for number in range(12):
             client.request(Kind.DIRECT, toid=alice, msg="x", ref=number)
         await eventually(lambda: client.unread == 7)
@@ -55,7 +56,7 @@ async def test_requests_that_wait(server: Server, address: Address, monkeypatch:
 async def test_the_writers_queue(server: Server, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = await register(address, "alice")
     async with log_in(address, alice) as a, stalling(server) as (_, client):
-        hold = Hold(monkeypatch, MessageLog, "append")
+        hold = Hold(monkeypatch, Appender, "append")
         for number in range(3):
             await a.send(Kind.DIRECT, toid=alice, msg="x", ref=number)
         await eventually(lambda: server.node.writer.full)
@@ -117,7 +118,7 @@ async def test_a_reply_behind_a_hole_comes_before_the_logout(
     async with log_in(address, alice) as a:
         await a.ok(Kind.DIRECT, toid=bob, msg="one")
         # As another node does it whose hint has not come yet.
-        await server.node.messages.append([Draft(f"d:{alice}:{bob}", bob, "bob", alice, "two", "-", None)])
+        await server.node.writer._appender.append([Draft(f"d:{alice}:{bob}", bob, "bob", alice, "two", "-", None)])
         hold = Hold(monkeypatch, MessageLog, "after")
         await a.send(Kind.DIRECT, toid=bob, msg="three", ref="message")
         await a.send(Kind.LOGOUT, ref="logout")

@@ -10,7 +10,7 @@ import trio.abc
 from tests.wire import connect, log_in, register
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import End
+from trio_chat.transport.contract import End, Take, feed_received
 from trio_chat.wire.messages import Kind
 
 
@@ -26,6 +26,9 @@ class Script:
     async def receive(self) -> bytes:
         await trio.lowlevel.checkpoint()
         return self._data.pop() if self._data else b""
+
+    async def feed(self, take: Take) -> bool:
+        return await feed_received(self.receive, take)
 
     def send_nowait(self, data: bytes) -> int:
         return len(data)
@@ -90,7 +93,7 @@ async def test_a_connection_that_ends_at_any_step_leaves_nothing(server: Server)
         fired = sweep.fired
         assert not node.router.accounts, step
         with trio.fail_after(10):
-            while node.presence.busy or not node.writer.idle:
+            while node.presence.busy or node.writer.queued:
                 await trio.sleep(0.001)
         statistics = dict(node.router.statistics())
         assert (statistics["accounts"], statistics["conversations"], statistics["holes"]) == (0, 0, 0), step

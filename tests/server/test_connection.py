@@ -7,7 +7,7 @@ import trio.testing
 
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import End, TransportBroken
+from trio_chat.transport.contract import End, Take, TransportBroken, feed_received
 
 
 class Breaking:
@@ -23,6 +23,9 @@ class Breaking:
     async def receive(self) -> bytes:
         await trio.Event().wait()
         return b""
+
+    async def feed(self, take: Take) -> bool:
+        return await feed_received(self.receive, take)
 
     def send_nowait(self, data: bytes) -> int:
         assert data

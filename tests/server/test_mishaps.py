@@ -17,8 +17,9 @@ from trio_chat.errors import Unavailable
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
 from trio_chat.store.accounts import Friend
+from trio_chat.store.append import Appender, Draft, Stored
 from trio_chat.store.contract import OutcomeUnknown
-from trio_chat.store.log import Cursor, Draft, MessageLog, Stored
+from trio_chat.store.log import Cursor, MessageLog
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
@@ -126,7 +127,7 @@ async def test_a_message_whose_commit_is_in_doubt_is_not_said_to_be_lost(
     alice = await register(address, "alice")
     begun, go_on = trio.Event(), trio.Event()
 
-    async def append(_: MessageLog, drafts: Sequence[Draft]) -> list[Stored]:
+    async def append(_: Appender, drafts: Sequence[Draft], __: object) -> list[Stored]:
         begun.set()
         await go_on.wait()
         raise OutcomeUnknown(value=[Stored(drafts[0].conv, 1, 1, duplicate=False)])
@@ -137,8 +138,8 @@ async def test_a_message_whose_commit_is_in_doubt_is_not_said_to_be_lost(
     monkeypatch.setattr("trio_chat.writer._LOOK", 0.1)
     async with log_in(address, alice) as wire:
         with monkeypatch.context() as patch:
-            patch.setattr(MessageLog, "append", append)
-            patch.setattr(MessageLog, "was_stored", was_stored)
+            patch.setattr(Appender, "append", append)
+            patch.setattr(Appender, "was_stored", was_stored)
             await wire.send(Kind.DIRECT, ref=1, toid=alice, msg="in doubt")
             await begun.wait()
             await wire.send(Kind.DIRECT, ref=2, toid=alice, msg="not tried")
@@ -192,7 +193,7 @@ async def test_a_message_that_cannot_be_reported_harms_no_other_of_its_batch(
     async with log_in(address, alice) as a, log_in(address, bob) as b:
         with monkeypatch.context() as patch:
             patch.setattr(Router, "arrive", broken)
-            hold = Hold(patch, MessageLog, "append")
+            hold = Hold(patch, Appender, "append")
             await b.send(Kind.DIRECT, toid=bob, msg="first")
             await eventually(lambda: hold.waiting)
             # These two are the next batch.

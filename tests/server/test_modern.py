@@ -10,7 +10,8 @@ import trio
 
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
-from trio_chat.store.log import Cursor, Draft, MessageLog, Stored
+from trio_chat.store.append import Appender, Draft, Stored
+from trio_chat.store.log import Cursor, MessageLog
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
@@ -489,12 +490,12 @@ async def test_ones_own_messages_leave_no_hole_in_what_was_missed(
 class _HeldAnswers:
     """A log whose transactions are committed, and not answered before `go_on`."""
 
-    def __init__(self, log: MessageLog) -> None:
-        self._log = log
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
         self.stored, self.go_on = trio.Event(), trio.Event()
 
-    async def append(self, drafts: Sequence[Draft]) -> list[Stored]:
-        stored = await self._log.append(drafts)
+    async def append(self, drafts: Sequence[Draft], doubt: Sequence[Stored] | None) -> list[Stored]:
+        stored = await self._appender.append(drafts, doubt)
         self.stored.set()
         await self.go_on.wait()
         return stored
@@ -503,8 +504,8 @@ class _HeldAnswers:
 async def test_a_message_that_a_login_reads_before_its_sender_hears_of_it_is_answered_once(server: Server) -> None:
     address, node = server.addresses[0], server.node
     alice, bob = await register(address, "alice"), await register(address, "bob")
-    held = _HeldAnswers(node.messages)
-    node.writer._log = held  # type: ignore[assignment]
+    held = _HeldAnswers(node.writer._appender)
+    node.writer._appender = held  # type: ignore[assignment]
     async with log_in(address, alice) as a:
         await a.send(Kind.DIRECT, ref="first", toid=bob, msg="hello")
         await held.stored.wait()
@@ -528,7 +529,7 @@ async def test_a_conversation_that_begins_here_during_a_login_is_forgotten_with_
         async def begin_after_reading(self: MessageLog, userid: int) -> list[Cursor]:
             found = await cursors(self, userid)
             # As if it came from another node, and the look at the database had found it first.
-            await self.append([Draft(conv, alice, "alice", bob, "hello", "", None)])
+            await node.writer._appender.append([Draft(conv, alice, "alice", bob, "hello", "", None)])
             assert node.router._open_direct(conv, alice, bob)
             return found
 

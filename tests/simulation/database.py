@@ -4,7 +4,8 @@
 committed before. Each step of one takes a while, and at each the network, the server or the caller may end it:
 
 - before COMMIT was sent: nothing has happened, and the caller is told `Unavailable`;
-- afterwards: it happens, or not, or later while somebody waits for it, and the caller is told `OutcomeUnknown`;
+- afterwards: it happens, or not, or later while somebody waits for it, and the caller is told `OutcomeUnknown`; what was sent
+  as one command may even be begun only long after the caller was told so;
 - a deadlock makes the transaction begin again, as often as the real one.
 
 What it does not model: two transactions that write at the same time and meet at a row. Here one waits for the other as
@@ -26,7 +27,7 @@ import trio
 
 from tests.simulation.chance import WallClock
 from trio_chat.errors import Unavailable
-from trio_chat.store.contract import Dialect, Last, OutcomeUnknown, Result, Steps, UniqueViolation, Value
+from trio_chat.store.contract import Dialect, Last, OutcomeUnknown, Result, Statement, Steps, Value, Violation
 from trio_chat.store.schema import MigrationSession
 from trio_chat.store.sqlite import DIALECT, define_functions, execute
 
@@ -74,6 +75,7 @@ class Engine:
         self.running.set()
         self.transactions = 0
         self.late_commits = 0
+        self.late_commands = 0
         self._nursery = nursery
         self._turn = trio.Semaphore(1)
         self._writer, self._reader = (sqlite3.connect(path, isolation_level=None) for _ in range(2))
@@ -161,6 +163,19 @@ class Engine:
         await trio.sleep(self.chance.uniform(0.01, 2.0))
         self.end(commit=True)
 
+    def run_later(self, command: Sequence[Statement]) -> None:
+        """The server has got a transaction as one command, and has not begun with it; nobody waits for the answer."""
+        self.late_commands += 1
+        self._nursery.start_soon(self._run_later, command)
+
+    async def _run_later(self, command: Sequence[Statement]) -> None:
+        await trio.sleep(self.chance.uniform(0.01, 2.0))
+        async with self.transaction() as transaction:
+            with contextlib.suppress(Violation):
+                for sql, parameters in command:
+                    transaction.execute(sql, parameters)
+                transaction.commit()
+
 
 class _Transaction:
     """The one that has its turn."""
@@ -239,7 +254,7 @@ class Handle:
     async def read(self, query: Callable[[], Steps[T]]) -> T:
         with trio.move_on_after(self.timeout), _told_unavailable():
             await self._step()
-            return await self._drive(query(), self.engine.query)
+            return await self._drive(query(), lambda step: _execute(step, self.engine.query))
         raise Unavailable
 
     async def _step(self) -> None:
@@ -256,21 +271,26 @@ class Handle:
         engine = self.engine
         await self._step()
         async with engine.transaction() as open_transaction:
+            sent: list[Statement | Last] = []
 
-            def statement(sql: str, parameters: Sequence[Value]) -> Result:
+            def ask(step: Statement | Last) -> Result:
                 if engine.moods.deadlocks and engine.chance.random() < engine.moods.deadlocks:
                     raise _Deadlock
-                return open_transaction.execute(sql, parameters)
+                sent.append(step)
+                return _execute(step, open_transaction.execute)
 
-            value = await self._drive(transaction(), statement)
+            value = await self._drive(transaction(), ask)
             await trio.lowlevel.checkpoint_if_cancelled()
             if not await self._answered():
                 # COMMIT was sent, and its answer will not come.
-                what = engine.chance.choice(["never", "now", "later"])
+                whole = sent[0] if len(sent) == 1 else None
+                what = engine.chance.choice(["never", "now", "later", "begun later"])
                 if what == "now":
                     open_transaction.commit()
                 elif what == "later":
                     open_transaction.commit_later()
+                elif what == "begun later" and isinstance(whole, Last):
+                    engine.run_later(whole.statements)
                 raise OutcomeUnknown(value=value)
             open_transaction.commit()
         if not await self._answered():
@@ -284,24 +304,32 @@ class Handle:
             return True
         return False
 
-    async def _drive(self, steps: Steps[T], ask: Callable[[str, Sequence[Value]], Result]) -> T:
+    async def _drive(self, steps: Steps[T], ask: Callable[[Statement | Last], Result]) -> T:
         try:
             statement = next(steps)
             while True:
                 try:
-                    result = ask(statement[0], statement[1])
-                except UniqueViolation as violation:
+                    result = ask(statement)
+                except Violation as violation:
                     await self._step()
                     statement = steps.throw(violation)
                 else:
                     await self._step()
-                    # What comes after the last statement has no right to its result.
-                    statement = steps.send(Result() if isinstance(statement, Last) else result)
+                    statement = steps.send(result)
         except StopIteration as stop:
             value: T = stop.value
             return value
         finally:
             steps.close()
+
+
+def _execute(step: Statement | Last, execute: Callable[[str, Sequence[Value]], Result]) -> Result:
+    if not isinstance(step, Last):
+        return execute(*step)
+    for sql, parameters in step.statements:
+        execute(sql, parameters)
+    # What comes after the last statements has no right to their results.
+    return Result()
 
 
 @contextmanager

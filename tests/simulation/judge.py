@@ -48,7 +48,7 @@ def inside(world: World, devices: Sequence[ModernDevice | ClassicDevice]) -> Ite
         for connection in node.connections:
             if connection.lag or connection.own or connection.prefetched:
                 yield f"{life.name}: a connection lags behind: {connection.lag}, {connection.own}"
-        if not node.writer.idle or node.presence.busy:
+        if node.writer.queued or node.presence.busy:
             yield f"{life.name}: the writer or presence still has work"
     rows = "SELECT n.name, p.userid FROM Presence p JOIN Node n ON n.id = p.node"
     noted = {(str(name), userid) for name, userid in look(rows)}
@@ -94,7 +94,7 @@ def left_behind(world: World) -> Iterator[str]:
                 yield f"{life.name}: after everybody left the router has {name}: {left}"
         if node.connections:
             yield f"{life.name}: after everybody left it has {len(node.connections)} connections"
-        if not node.writer.idle or node.presence.busy or node.receipts._moves:
+        if node.writer.queued or node.presence.busy or node.receipts._moves:
             yield f"{life.name}: after everybody left there is work"
         if channels := [channel for channel in life.bus._channels if channel != "presence"]:
             yield f"{life.name}: after everybody left it is subscribed to {channels}"

@@ -12,7 +12,7 @@ from collections import deque
 
 import trio
 
-from trio_chat.transport.contract import End, TransportBroken
+from trio_chat.transport.contract import End, Take, TransportBroken, feed_received
 
 __all__ = ["ClientEnd", "Line", "ServerEnd"]
 
@@ -155,6 +155,9 @@ class ServerEnd:
         data = await self._line.to_server.get()
         self._check()
         return data
+
+    async def feed(self, take: Take) -> bool:
+        return await feed_received(self.receive, take)
 
     def send_nowait(self, data: bytes) -> int:
         self._check()

@@ -11,7 +11,7 @@ from tests.simulation.run import simulate
 from trio_chat.router import Router
 from trio_chat.services.chat import ChatService
 from trio_chat.services.presence import Presence
-from trio_chat.store.log import MessageLog
+from trio_chat.store.append import Appender
 from trio_chat.writer import Writer
 
 
@@ -32,14 +32,14 @@ def _jumps(self: Router, delivery: Any, origin: Any = None, reply: Any = None) -
 
 
 _arrive = Router.arrive
-_append = MessageLog.append
+_append = Appender.append
 
 
-async def _forgetful(self: MessageLog, drafts: Any) -> Any:
+async def _forgetful(self: Appender, drafts: Any, doubt: Any = None) -> Any:
     """Keys are not kept."""
     for draft in drafts:
         draft.key = None
-    return await _append(self, drafts)
+    return await _append(self, drafts, doubt)
 
 
 def _receives_all(self: ChatService, _: Any, account: Any, conv: str, __: int) -> None:
@@ -56,7 +56,7 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any], tuple[str, ...]]] = {
     "passes holes": (Router, "arrive", _jumps, ("bus-weather",)),
     "does not clear dead nodes": (Presence, "_clear_dead", _nothing, ("node-kill",)),
     "never looks for what the bus lost": (Router, "_apply", _nothing, ("bus-weather", "bus-flap")),
-    "forgets keys": (MessageLog, "append", _forgetful, ("clients-reset",)),
+    "forgets keys": (Appender, "append", _forgetful, ("clients-reset",)),
     "takes for received what was not delivered": (ChatService, "received", _receives_all, ("clients-reset",)),
     "is born again without its users": (Presence, "_reconcile", _nothing, ("node-freeze",)),
     "does not take up what came while a login was reading": (

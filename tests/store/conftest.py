@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ import trio
 from tests.simulation.chance import WallClock
 from tests.simulation.database import Engine, Handle
 from trio_chat.store.accounts import Accounts
+from trio_chat.store.append import Appender
+from trio_chat.store.clock import DatabaseClock
 from trio_chat.store.contract import Database, Dialect
 from trio_chat.store.groups import Groups
 from trio_chat.store.log import MessageLog
@@ -53,11 +56,14 @@ class Store:
     accounts: Accounts
     groups: Groups
     log: MessageLog
+    appender: Appender
     presence: PresenceTable
 
     @classmethod
     def on(cls, database: Database) -> Store:
-        return cls(database, Accounts(database), Groups(database), MessageLog(database), PresenceTable(database))
+        clock = DatabaseClock(time.monotonic)
+        log, appender = MessageLog(database, clock), Appender(database, clock)
+        return cls(database, Accounts(database), Groups(database), log, appender, PresenceTable(database))
 
     async def people(self, count: int) -> list[int]:
         """New accounts."""

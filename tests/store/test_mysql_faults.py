@@ -98,7 +98,7 @@ def last(number: int) -> Callable[[], Steps[str]]:
     """A transaction whose one INSERT goes together with COMMIT."""
 
     def steps() -> Steps[str]:
-        yield Last("INSERT INTO t VALUES (?, 'x')", (number,))
+        yield Last([("INSERT INTO t VALUES (?, 'x')", (number,))])
         return "its value"
 
     return steps

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.store.conftest import Store
-from trio_chat.store.log import Draft
+from trio_chat.store.append import Draft
 from trio_chat.store.search import MessageSearch, position_of
 from trio_chat.wire.conversation import direct_conv, group_conv
 
 
 async def write(store: Store, sender: int, receiver: int, *texts: str) -> str:
     conv = direct_conv(sender, receiver)
-    await store.log.append([Draft(conv, sender, "name", receiver, text, "now", None) for text in texts])
+    await store.appender.append([Draft(conv, sender, "name", receiver, text, "now", None) for text in texts])
     return conv
 
 
@@ -58,7 +58,7 @@ async def test_only_what_one_may_read_is_looked_at(store: Store) -> None:
     a, b, c = await store.people(3)
     conv = await write(store, a, b, "secret of two")
     group = await store.groups.create(a, "g", "")
-    await store.log.append([Draft(group_conv(group), a, "name", group, "secret of the group", "now", None)])
+    await store.appender.append([Draft(group_conv(group), a, "name", group, "secret of the group", "now", None)])
     assert await find(store, a, "secret") == ["secret of the group", "secret of two"]
     assert await find(store, b, "secret") == ["secret of two"]
     assert await find(store, c, "secret") == []

@@ -13,8 +13,8 @@ import trio
 from trio_chat import __main__
 from trio_chat.connection import Connection
 from trio_chat.services.presence import Presence
+from trio_chat.store.append import Draft, Stored
 from trio_chat.store.contract import Steps
-from trio_chat.store.log import Draft, Stored
 from trio_chat.wire.delivery import Delivery
 from trio_chat.writer import Writer
 
@@ -96,7 +96,7 @@ def forgets_keys_after_a_while() -> None:
         yield "UPDATE Message SET sender_key = NULL WHERE ts < ? AND sender_key IS NOT NULL", (before,)
 
     async def forgetful(self: Writer, drafts: list[Draft]) -> list[Stored]:
-        await self._log.database.run(forget)
+        await self._appender.database.run(forget)
         return await store(self, drafts)
 
     Writer._store = forgetful  # type: ignore[method-assign]

@@ -11,8 +11,9 @@ from trio_chat.errors import BadRequest, NoSuchGroup, NoSuchUser, NotAMember, To
 from trio_chat.router import LocalAccount, Router
 from trio_chat.services.accounts import AccountService, check_name
 from trio_chat.services.receipts import Receipts
+from trio_chat.store.append import Draft
 from trio_chat.store.groups import GroupRecord, Groups
-from trio_chat.store.log import Draft, MessageLog
+from trio_chat.store.log import MessageLog
 from trio_chat.wire.conversation import direct_conv, group_conv, parse_conv
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Direct, Group, GroupInfo, History

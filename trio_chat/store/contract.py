@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from trio_chat.errors import Unavailable
 
-__all__ = ["Database", "Dialect", "Last", "OutcomeUnknown", "Result", "Steps", "UniqueViolation", "Value"]
+__all__ = [
+    "Database",
+    "Dialect",
+    "Last",
+    "NullViolation",
+    "OutcomeUnknown",
+    "Result",
+    "Statement",
+    "Steps",
+    "UniqueViolation",
+    "Value",
+    "Violation",
+]
 
 T = TypeVar("T")
 
@@ -32,26 +45,38 @@ class Result:
     inserted: int = 0
 
 
-class Last(NamedTuple):
-    """A transaction's last statement, which changes something and whose `Result` is of no interest.
+#: SQL with `?` for each parameter, and the parameters.
+Statement = tuple[str, Sequence[Value]]
 
-    After it the transaction may only return, or deal with a `UniqueViolation`: so a database can send it and COMMIT in one
-    round trip.
+
+@attrs.frozen
+class Last:
+    """A transaction's last statements, which change something and whose `Result`s are of no interest.
+
+    After them the transaction may only return, or deal with a `Violation`: so a database can send them and COMMIT in one
+    round trip. Where one is refused those after it are not run.
     """
 
-    sql: str
-    params: Sequence[Value]
+    statements: Sequence[Statement]
 
 
-#: A transaction's steps: yields (SQL with `?` for each parameter, the parameters), receives a `Result`, returns a T.
-Steps = Generator[tuple[str, Sequence[Value]] | Last, Result, T]
+#: A transaction's steps: yields a statement, receives a `Result`, and returns a T.
+Steps = Generator[Statement | Last, Result, T]
 
 
-class UniqueViolation(Exception):
-    """A statement would have broken a unique key. Thrown into the generator at its `yield`.
+class Violation(Exception):
+    """A statement would have broken a rule of the schema. Thrown into the generator at its `yield`.
 
     A transaction that does not catch it is rolled back, and it propagates from `Database.run`.
     """
+
+
+class UniqueViolation(Violation):
+    """A unique key would have occurred twice."""
+
+
+class NullViolation(Violation):
+    """A column that takes no NULL would have got one: an expression can so refuse what it finds."""
 
 
 class OutcomeUnknown(Unavailable):
@@ -89,7 +114,12 @@ class Dialect:
         """
         if self.name == "sqlite":
             return f" ON CONFLICT ({keys}) DO UPDATE SET {updates.replace('new.', 'excluded.')}"
-        return " ON DUPLICATE KEY UPDATE " + re.sub(r"new\.(\w+)", r"VALUES(\1)", updates)
+        return " ON DUPLICATE KEY UPDATE " + _with_values(updates)
+
+
+@lru_cache(maxsize=512)
+def _with_values(updates: str) -> str:
+    return re.sub(r"new\.(\w+)", r"VALUES(\1)", updates)
 
 
 class Database(Protocol):
@@ -102,7 +132,7 @@ class Database(Protocol):
         """Run a transaction: everything or nothing; durable when this returns.
 
         `transaction` makes the generator; it is called again where the database asks for a retry (deadlock), so it must
-        have no effects outside the database. Raises `UniqueViolation`; `Unavailable` where the database cannot be
+        have no effects outside the database. Raises `Violation`; `Unavailable` where the database cannot be
         reached within the store's timeout (nothing was stored); `OutcomeUnknown` where COMMIT was sent and its answer was
         not received. Cancelling is safe: the transaction then has happened as a whole or not at all.
         """

@@ -7,35 +7,13 @@ from typing import Any
 
 import attrs
 
-from trio_chat.store.contract import Database, Dialect, Last, Steps, UniqueViolation, Value
-from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
+from trio_chat.store.clock import DatabaseClock
+from trio_chat.store.contract import Database, Steps, Value
+from trio_chat.store.steps import chunks, query, rows_of, transaction
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import Delivery
 
-__all__ = ["COLUMNS", "FROM", "Changes", "Cursor", "Draft", "MessageLog", "Stored", "delivery_of"]
-
-
-@attrs.define(eq=False)
-class Draft:
-    """A message on its way into the log. `target` is the receiving user's or the group's id."""
-
-    conv: str
-    sender: int
-    name: str
-    target: int
-    msg: str
-    time: str
-    key: str | None
-
-
-@attrs.frozen
-class Stored:
-    """Where a draft went. `duplicate`: its key was stored before, as this message, and nothing was added."""
-
-    conv: str
-    seq: int
-    ts: int
-    duplicate: bool
+__all__ = ["COLUMNS", "FROM", "Changes", "Cursor", "MessageLog", "delivery_of"]
 
 
 @attrs.frozen
@@ -63,7 +41,6 @@ class Changes:
 
 
 COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
-_INSERT = "INSERT INTO Message (conv, seq, sender, target, ts, time, sender_key, msg) VALUES "
 FROM = "FROM Message m JOIN User u ON u.id = m.sender"
 
 
@@ -74,88 +51,10 @@ def delivery_of(row: Sequence[Any]) -> Delivery:
 
 @attrs.frozen
 class MessageLog:
-    """All may raise `Unavailable`; cancelling is safe."""
+    """All may raise `Unavailable`; cancelling is safe. `Appender` is what writes messages."""
 
     database: Database
-
-    async def append(self, drafts: Sequence[Draft]) -> list[Stored]:
-        """Store a batch of messages in one transaction and say where each went. Durable when this returns.
-
-        Each conversation's seq goes on without a hole, in the order of the batch; a key that its sender has used
-        before stores nothing. Raises `OutcomeUnknown` where COMMIT was not answered.
-        """
-        check_keys = False
-        for _ in range(8):
-            try:
-                return await self._append(drafts, check_keys)
-            except UniqueViolation:
-                # Almost no message is a repetition, so keys are looked up only once the index has refused one. It can
-                # refuse again: another node may store the same key between our look and our insert.
-                check_keys = True
-        raise UniqueViolation("a message's key cannot be settled")
-
-    @transaction
-    def _append(self, drafts: Sequence[Draft], check_keys: bool) -> Steps[list[Stored]]:
-        dialect = self.database.dialect
-        known: dict[tuple[int, str], Stored] = {}
-        if check_keys:
-            known = yield from _stored_keys(drafts)
-        firsts: dict[tuple[int, str], int] = {}
-        new: list[int] = []
-        counts: dict[str, int] = {}
-        for index, draft in enumerate(drafts):
-            if draft.key is not None:
-                identity = (draft.sender, draft.key)
-                if identity in known or firsts.setdefault(identity, index) != index:
-                    continue
-            new.append(index)
-            counts[draft.conv] = counts.get(draft.conv, 0) + 1
-        stored: dict[int, Stored] = {}
-        if new:
-            # In one order everywhere, so that batches of several nodes cannot deadlock on each other.
-            convs = sorted(counts)
-            heads = yield from _advance(dialect, convs, counts)
-            values: list[Value] = []
-            for index in new:
-                draft = drafts[index]
-                last_seq, ts = heads[draft.conv]
-                seq = last_seq - counts[draft.conv] + 1
-                counts[draft.conv] -= 1
-                stored[index] = Stored(draft.conv, seq, ts, duplicate=False)
-                key = draft.key.encode() if draft.key is not None else None
-                values += (draft.conv, seq, draft.sender, draft.target, ts, draft.time, key, draft.msg)
-            begun = [drafts[index] for index in new if stored[index].seq == 1 and stored[index].conv[0] == "d"]
-            if begun:
-                pairs = [(userid, draft.conv) for draft in begun for userid in {draft.sender, draft.target}]
-                yield (
-                    f"{dialect.insert_ignore} DeliveryCursor (userid, conv) VALUES {rows_of(2, len(pairs))}",
-                    [value for pair in pairs for value in pair],
-                )
-            yield Last(_INSERT + rows_of(8, len(new)), values)
-        results = []
-        for index, draft in enumerate(drafts):
-            if index in stored:
-                results.append(stored[index])
-                continue
-            identity = (draft.sender, draft.key or "")
-            first = known.get(identity) or stored[firsts[identity]]
-            results.append(attrs.evolve(first, duplicate=True))
-        return results
-
-    @transaction
-    def was_stored(self, drafts: Sequence[Draft], stored: Sequence[Stored]) -> Steps[bool]:
-        """Whether the transaction that was to store the drafts so has been committed."""
-        for draft, where in zip(drafts, stored, strict=True):
-            if where.duplicate:
-                continue
-            # The transaction holds this lock as long as it may still commit, so the answer is final.
-            yield f"SELECT 1 FROM Conversation WHERE conv = ?{self.database.dialect.for_update}", (where.conv,)
-            result = yield (
-                "SELECT sender, ts, msg FROM Message WHERE conv = ? AND seq = ?",
-                (where.conv, where.seq),
-            )
-            return bool(result.rows) and tuple(result.rows[0]) == (draft.sender, where.ts, draft.msg)
-        return True
+    clock: DatabaseClock
 
     @query
     def after(self, conv: str, seq: int, limit: int) -> Steps[list[Delivery]]:
@@ -251,56 +150,29 @@ class MessageLog:
         row = f"(?, ?, ?, {dialect.now_ms})"
         yield f"INSERT INTO DeliveryCursor (userid, conv, seen, marked) VALUES {row}{upsert}", (userid, conv, seq)
 
-    @query
-    def now(self) -> Steps[int]:
+    async def now(self) -> int:
         """The database's clock, in milliseconds since the epoch."""
+        now = await self._now()
+        self.clock.heard(now)
+        return now
+
+    async def changes(self, since: int) -> Changes:
+        """What changed at or after `since`, in milliseconds since the epoch by the database's clock."""
+        changes = await self._changes(since)
+        self.clock.heard(changes.now)
+        return changes
+
+    @query
+    def _now(self) -> Steps[int]:
         result = yield f"SELECT {self.database.dialect.now_ms}", ()
         return int(result.rows[0][0])
 
     @query
-    def changes(self, since: int) -> Steps[Changes]:
-        """What changed at or after `since`, in milliseconds since the epoch by the database's clock."""
+    def _changes(self, since: int) -> Steps[Changes]:
         now = yield f"SELECT {self.database.dialect.now_ms}", ()
-        heads = yield "SELECT conv, last_seq FROM Conversation WHERE changed >= ?", (since,)
+        # A conversation's `changed` is rounded down, to a second at most.
+        heads = yield "SELECT conv, last_seq FROM Conversation WHERE changed > ? - 1000", (since,)
         joins = yield "SELECT groupid, userid FROM GroupUser WHERE joined >= ?", (since,)
         states = yield "SELECT id, state, changed FROM User WHERE changed >= ?", (since,)
         marks = yield "SELECT userid, conv, seen FROM DeliveryCursor WHERE marked >= ?", (since,)
         return Changes(int(now.rows[0][0]), *(list(found.rows) for found in (heads, joins, states, marks)))
-
-
-def _stored_keys(drafts: Sequence[Draft]) -> Steps[dict[tuple[int, str], Stored]]:
-    """Which of the drafts' keys are in the log, and as what."""
-    keys: dict[int, set[bytes]] = {}
-    for draft in drafts:
-        if draft.key is not None:
-            keys.setdefault(draft.sender, set()).add(draft.key.encode())
-    known = {}
-    for senders in chunks(keys, 100):
-        wheres = " OR ".join(f"(sender = ? AND sender_key IN ({placeholders(len(keys[s]))}))" for s in senders)
-        values: list[Value] = []
-        for sender in senders:
-            values += (sender, *keys[sender])
-        result = yield f"SELECT sender, sender_key, conv, seq, ts FROM Message WHERE {wheres}", values
-        for sender, key, conv, seq, ts in result.rows:
-            known[sender, bytes(key).decode()] = Stored(conv, seq, ts, duplicate=True)
-    return known
-
-
-def _advance(dialect: Dialect, convs: Sequence[str], counts: dict[str, int]) -> Steps[dict[str, tuple[int, int]]]:
-    """Take each conversation's next `counts` seqs; its row stays locked until the commit. Returns (last_seq, ts) of each.
-
-    `ts` never falls within a conversation, whatever the clocks do.
-    """
-    upsert = dialect.upsert("conv", "last_seq = last_seq + new.last_seq, changed = GREATEST(changed, new.changed)")
-    row = f"(?, ?, {dialect.now_ms})"
-    insert = f"INSERT INTO Conversation (conv, last_seq, changed) VALUES {','.join([row] * len(convs))}{upsert}"
-    values: list[Value] = []
-    for conv in convs:
-        values += (conv, counts[conv])
-    columns = "conv, last_seq, changed"
-    if dialect.returning:
-        result = yield f"{insert} RETURNING {columns}", values
-    else:
-        yield insert, values
-        result = yield f"SELECT {columns} FROM Conversation WHERE conv IN ({placeholders(len(convs))})", convs
-    return {conv: (last_seq, ts) for conv, last_seq, ts in result.rows}

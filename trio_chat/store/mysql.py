@@ -24,7 +24,18 @@ import attrs
 import trio
 
 from trio_chat.errors import StartupError, Unavailable
-from trio_chat.store.contract import Dialect, Last, OutcomeUnknown, Result, Steps, UniqueViolation, Value
+from trio_chat.store.contract import (
+    Dialect,
+    Last,
+    NullViolation,
+    OutcomeUnknown,
+    Result,
+    Statement,
+    Steps,
+    UniqueViolation,
+    Value,
+    Violation,
+)
 from trio_chat.store.mysql_driver import Connection, ConnectionLost, StatementFailed
 from trio_chat.store.mysql_durability import warn_of_weak_durability
 from trio_chat.store.mysql_handshake import ConnectFailed
@@ -49,7 +60,10 @@ MIGRATION_STATEMENT: Final = 3600.0
 #: How long a node waits for another one's migration, in seconds.
 MIGRATION_LOCK: Final = 60
 
-_DUPLICATE: Final = frozenset({1062, 1169, 1586})
+_VIOLATIONS: Final[dict[int, type[Violation]]] = {
+    **dict.fromkeys((1062, 1169, 1586), UniqueViolation),
+    1048: NullViolation,
+}
 #: Deadlock, and waited too long for a lock. On a cluster (Galera) COMMIT too may answer with the first.
 _TRY_AGAIN: Final = frozenset({1213, 1205})
 #: The server works but cannot serve us now: disk or table full, no memory, too many connections, read-only, interrupted,
@@ -194,7 +208,7 @@ class MigrationSession:
     async def execute(self, sql: str, params: Sequence[Value] = ()) -> Result:
         """Run one statement, for at most `MIGRATION_STATEMENT` seconds.
 
-        Raises `UniqueViolation`, `ServerError`, and `StartupError` where the connection is lost. Cancelling closes the
+        Raises `Violation`, `ServerError`, and `StartupError` where the connection is lost. Cancelling closes the
         connection; what the server does with a statement that it has begun is unknown then.
         """
         try:
@@ -253,13 +267,13 @@ async def _drive(connection: Connection, steps: Steps[T], deadline: float) -> T:
     """Run the statements that `steps` yields, to its end, and commit."""
     committed = False
     lost: _CommitLost | None = None
-    answer: Result | UniqueViolation
+    answer: Result | Violation
     try:
         step = next(steps)
         while not committed:
             if isinstance(step, Last):
                 try:
-                    answer = await _commit(connection, deadline, step)
+                    answer = await _commit(connection, deadline, step.statements)
                 except _CommitLost as error:
                     answer, lost = Result(), error
                 committed = isinstance(answer, Result)
@@ -280,17 +294,17 @@ async def _drive(connection: Connection, steps: Steps[T], deadline: float) -> T:
     return value
 
 
-async def _execute(connection: Connection, sql: str, params: Sequence[Value]) -> Result | UniqueViolation:
+async def _execute(connection: Connection, sql: str, params: Sequence[Value]) -> Result | Violation:
     try:
         return await connection.execute(sql, params)
     except ServerError as error:
-        if error.errno in _DUPLICATE:
+        if error.errno in _VIOLATIONS:
             return _violation(error)  # the server has undone this statement only: the transaction may go on
         raise
 
 
-async def _commit(connection: Connection, deadline: float, last: Last | None = None) -> Result | UniqueViolation:
-    """Commit, after a `last` statement where there is one. Raises `_CommitLost`; anything else: nothing happened."""
+async def _commit(connection: Connection, deadline: float, last: Sequence[Statement] = ()) -> Result | Violation:
+    """Commit, after the `last` statements where there are any. Raises `_CommitLost`; anything else: nothing happened."""
     await trio.lowlevel.checkpoint_if_cancelled()  # the last moment at which nothing happens
     doubt: Exception | None = TimeoutError("COMMIT was not answered in time")
     with trio.CancelScope(deadline=max(deadline, trio.current_time() + COMMIT_GRACE), shield=True):
@@ -298,7 +312,7 @@ async def _commit(connection: Connection, deadline: float, last: Last | None = N
             await connection.commit(last)
             doubt = None
         except StatementFailed as error:
-            if error.errno in _DUPLICATE:
+            if error.errno in _VIOLATIONS:
                 return _violation(error)
             raise
         except ServerError as error:
@@ -314,14 +328,14 @@ async def _commit(connection: Connection, deadline: float, last: Last | None = N
     return Result()
 
 
-def _violation(error: ServerError) -> UniqueViolation:
-    violation = UniqueViolation(error.message)
+def _violation(error: ServerError) -> Violation:
+    violation = _VIOLATIONS[error.errno](error.message)
     violation.__cause__ = error
     return violation
 
 
 def _raise(error: ServerError) -> NoReturn:
-    if error.errno in _DUPLICATE:
+    if error.errno in _VIOLATIONS:
         raise _violation(error)
     if error.errno in _UNABLE:
         raise Unavailable from error

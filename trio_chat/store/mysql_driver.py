@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from trio_chat.errors import TooLarge
-from trio_chat.store.contract import Result, Value
+from trio_chat.store.contract import Result, Statement, Value
 from trio_chat.store.mysql_handshake import ConnectFailed, Greeted, handshake
 from trio_chat.store.mysql_options import MySQLOptions
 from trio_chat.store.mysql_protocol import (
@@ -130,19 +130,17 @@ class Connection:
         Raises `ServerError` where the server refuses it, `TypeError` and `TooLarge` before anything is sent (the
         connection stays usable after these), and `ConnectionLost`. Cancelling closes the connection.
         """
-        return await self._ask(self._render(sql, params))
+        return await self._ask(self._fitting(render(sql, params)))
 
-    async def commit(self, last: tuple[str, Sequence[Value]] | None = None) -> None:
-        """Make the transaction durable, in the same round trip after a `last` statement where there is one.
+    async def commit(self, last: Sequence[Statement] = ()) -> None:
+        """Make the transaction durable, in the same round trip after the `last` statements where there are any.
 
-        Raises `ConnectionLost`, `ServerError`, and `StatementFailed` where the `last` statement was refused and nothing was
+        Raises `ConnectionLost`, `ServerError`, and `StatementFailed` where one of these was refused and nothing was
         committed: the transaction is still open then. Cancelling closes the connection.
         """
-        if last is None:
-            await self._ask(b"COMMIT")
-        else:
-            # The server stops at the first error: COMMIT is done only where the statement was.
-            await self._ask(self._render(*last) + b";COMMIT", 2)
+        # The server stops at the first error: COMMIT is done only where all the others were.
+        query = b";".join([*(render(*statement) for statement in last), b"COMMIT"])
+        await self._ask(self._fitting(query), len(last) + 1)
         self._state = _State.READY
 
     async def rollback(self) -> None:
@@ -164,8 +162,7 @@ class Connection:
         finally:
             self.close()
 
-    def _render(self, sql: str, params: Sequence[Value]) -> bytes:
-        query = render(sql, params)
+    def _fitting(self, query: bytes) -> bytes:
         if len(query) + 10 >= self._largest:
             raise TooLarge(f"a statement of {len(query)} bytes; the database takes less than {self._largest}")
         return query

@@ -59,8 +59,9 @@ class MessageSearch:
     def ranges(self, userid: int, conv: str | None, window: int) -> Steps[list[Range]]:
         """What an account may read, as `search` looks at it."""
         found = yield (
-            "SELECT c.conv, v.last_seq, v.changed FROM DeliveryCursor c JOIN Conversation v ON v.conv = c.conv"
-            " WHERE c.userid = ? AND v.last_seq > 0 ORDER BY v.changed DESC, c.conv DESC",
+            "SELECT c.conv, v.last_seq, GREATEST(v.last_ts, v.changed) AS latest"
+            " FROM DeliveryCursor c JOIN Conversation v ON v.conv = c.conv"
+            " WHERE c.userid = ? AND v.last_seq > 0 ORDER BY latest DESC, c.conv DESC",
             (userid,),
         )
         groups = yield "SELECT groupid FROM GroupUser WHERE userid = ?", (userid,)

@@ -19,7 +19,7 @@ import outcome
 import trio
 
 from trio_chat.errors import StartupError, Unavailable
-from trio_chat.store.contract import Dialect, Result, Steps, UniqueViolation, Value
+from trio_chat.store.contract import Dialect, Last, NullViolation, Result, Steps, UniqueViolation, Value, Violation
 
 __all__ = ["DIALECT", "SQLite", "define_functions", "execute"]
 
@@ -224,15 +224,23 @@ def define_functions(connection: sqlite3.Connection, now_ms: Callable[[], int]) 
     connection.create_function("now_ms", 0, now_ms)
 
 
+_VIOLATIONS: dict[int, type[Violation]] = {
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE: UniqueViolation,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: UniqueViolation,
+    sqlite3.SQLITE_CONSTRAINT_NOTNULL: NullViolation,
+}
+
+
 def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Value]) -> Result:
-    """Run one statement. Raises `UniqueViolation`, `sqlite3.Error`."""
+    """Run one statement. Raises `Violation`, `sqlite3.Error`."""
     try:
         cursor = connection.execute(sql, parameters)
         return Result(cursor.fetchall(), cursor.rowcount, cursor.lastrowid or 0)
     except sqlite3.IntegrityError as error:
-        if error.sqlite_errorcode not in {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}:
+        violation = _VIOLATIONS.get(error.sqlite_errorcode)
+        if violation is None:
             raise
-        raise UniqueViolation(str(error)) from None
+        raise violation(str(error)) from None
 
 
 def _nothing(_: sqlite3.Connection) -> None:
@@ -254,15 +262,16 @@ def _run(connection: sqlite3.Connection, steps: Steps[T]) -> T:
 def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
     """Give a transaction's statements to SQLite, one after the other."""
     try:
-        statement = next(steps)
+        step = next(steps)
         while True:
-            sql, parameters = statement
             try:
-                result = execute(connection, sql, parameters)
-            except UniqueViolation as violation:
-                statement = steps.throw(violation)
+                result = Result()
+                for sql, parameters in step.statements if isinstance(step, Last) else (step,):
+                    result = execute(connection, sql, parameters)
+            except Violation as violation:
+                step = steps.throw(violation)
             else:
-                statement = steps.send(result)
+                step = steps.send(result)
     except StopIteration as stop:
         value: T = stop.value
         return value

@@ -51,6 +51,7 @@ def placeholders(count: int) -> str:
     return ",".join("?" * count)
 
 
+@functools.lru_cache(maxsize=2048)
 def rows_of(columns: int, count: int) -> str:
     """`(?,?),(?,?)` for a VALUES list of `count` rows of `columns` values."""
     row = f"({placeholders(columns)})"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Protocol
 
-__all__ = ["End", "Transport", "TransportBroken"]
+__all__ = ["End", "Take", "Transport", "TransportBroken", "feed_received"]
+
+#: What takes received bytes: returns whether it wants more now. Never blocks, never raises.
+Take = Callable[[bytes], bool]
 
 
 class TransportBroken(Exception):
@@ -42,6 +46,14 @@ class Transport(Protocol):
         """The next bytes; empty at the end of the stream. Raises `TransportBroken`. Cancelling is safe."""
         ...
 
+    async def feed(self, take: Take) -> bool:
+        """Give all bytes to `take` as they come, until it wants no more for now (True) or the stream has ended (False).
+
+        `take` may be called by another task, while this one waits: nobody has to be woken for each chunk. Raises
+        `TransportBroken`. Cancelling is safe.
+        """
+        ...
+
     def send_nowait(self, data: bytes) -> int:
         """Hand as much as fits to the kernel and return how much that was. Never blocks. Raises `TransportBroken`.
 
@@ -64,3 +76,11 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close at once; what was not handed to the kernel is lost. May be called again."""
         ...
+
+
+async def feed_received(receive: Callable[[], Awaitable[bytes]], take: Take) -> bool:
+    """`Transport.feed` for those that have nothing better than their `receive`."""
+    while data := await receive():
+        if not take(data):
+            return True
+    return False

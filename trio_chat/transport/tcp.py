@@ -16,7 +16,7 @@ import trio
 
 from trio_chat.config import Address
 from trio_chat.errors import StartupError
-from trio_chat.transport.contract import End, TransportBroken
+from trio_chat.transport.contract import End, Take, TransportBroken
 from trio_chat.transport.poller import Poller
 
 __all__ = ["TcpTransport", "accept_loop", "listen"]
@@ -59,14 +59,39 @@ class TcpTransport:
                 sock.setsockopt(*each)
 
     async def receive(self) -> bytes:
-        while True:
+        received = b""
+
+        def take(data: bytes) -> bool:
+            nonlocal received
+            received = data
+            return False
+
+        await self.feed(take)
+        return received
+
+    async def feed(self, take: Take) -> bool:
+        recv = self._socket.recv
+        failure: OSError | None = None
+        ended = False
+
+        def readable() -> bool:
+            nonlocal ended, failure
             try:
-                await self._poller.wait_readable(self._socket)
-                return self._socket.recv(_CHUNK)
+                data = recv(_CHUNK)
             except BlockingIOError:
-                continue
+                return True
             except OSError as error:
-                raise TransportBroken(str(error)) from error
+                failure = error
+                return False
+            if data:
+                return take(data)
+            ended = True
+            return False
+
+        await self._poller.attend(self._socket, readable)
+        if failure is not None:
+            raise TransportBroken(str(failure)) from failure
+        return not ended
 
     def send_nowait(self, data: bytes) -> int:
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import Close, CloseCode, Frame, Opcode
 
-from trio_chat.transport.contract import End, Transport, TransportBroken
+from trio_chat.transport.contract import End, Take, Transport, TransportBroken, feed_received
 
 if TYPE_CHECKING:
     from websockets.server import ServerProtocol
@@ -89,6 +89,9 @@ class WebSocketTransport:
             if not data:
                 return b""
             protocol.receive_data(data)
+
+    async def feed(self, take: Take) -> bool:
+        return await feed_received(self.receive, take)
 
     def _take_messages(self) -> bytes:
         """The whole messages that have come, as frames; notes what the protocol wants to be sent for the others."""

@@ -12,6 +12,9 @@ from trio_chat.wire.messages import Kind, encode
 __all__ = ["DeliveredFrame", "Delivery", "decode_delivery"]
 
 
+_DIRECT, _GROUP = int(Kind.DIRECT), int(Kind.GROUP)
+
+
 @attrs.define(eq=False)
 class Delivery:
     """One message of a conversation.
@@ -34,12 +37,14 @@ class Delivery:
 
     @property
     def is_group(self) -> bool:
-        return self.conv.startswith("g:")
+        return self.conv[0] == "g"
 
     def fields(self) -> dict[str, Any]:
         """The modern frame's fields, as in HISTORY too."""
-        fields = self.classic_fields()
-        fields.update(conv=self.conv, seq=self.seq, ts=self.ts)
+        fields: dict[str, Any] = self.classic_fields()
+        fields["conv"] = self.conv
+        fields["seq"] = self.seq
+        fields["ts"] = self.ts
         if self.key is not None:
             fields["key"] = self.key
         return fields
@@ -50,9 +55,9 @@ class Delivery:
 
     def classic_fields(self) -> dict[str, Any]:
         """The fields that every client of the family knows."""
-        group = self.is_group
+        group = self.conv[0] == "g"
         return {
-            "msgid": int(Kind.GROUP if group else Kind.DIRECT),
+            "msgid": _GROUP if group else _DIRECT,
             "id": self.sender,
             "name": self.name,
             "groupid" if group else "toid": self.to,

@@ -36,6 +36,13 @@ class FrameSplitter:
         if self.overflowed:
             return []
         rest = self._rest
+        if not rest and data.find(b"\n") == len(data) - 1 and b"\0" not in data and len(data) <= self.limit:
+            # Almost always a chunk is one frame.
+            frame = data[:-1]
+            if not frame or frame.isspace():
+                return []
+            self.terminator = b"\n"
+            return [frame]
         if rest:
             rest += data
             # Only the new bytes are searched: a sender of one byte at a time costs no rescans.

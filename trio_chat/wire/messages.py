@@ -17,6 +17,7 @@ from msgspec import Meta
 from trio_chat.errors import BadFrame, BadRequest
 
 __all__ = [
+    "KINDS",
     "REQUESTS",
     "AddFriend",
     "Conversations",
@@ -280,6 +281,9 @@ REQUESTS: dict[Kind, type[Request]] = {
     Kind.SEARCH: Search,
     Kind.GROUP_INFO: GroupInfo,
 }
+
+#: The kind that a request's msgid stands for.
+KINDS: dict[int, Kind] = {int(kind): kind for kind in REQUESTS}
 
 _DECODERS = {kind: msgspec.json.Decoder(request) for kind, request in REQUESTS.items()}
 _ENVELOPE = msgspec.json.Decoder(Envelope)
