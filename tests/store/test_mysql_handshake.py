@@ -397,10 +397,10 @@ async def test_a_whole_session_on_mysql_8(drip: bool) -> None:
         assert result.rows == [(7, "hé"), (8, None)]
         with pytest.raises(ServerError, match="Duplicate"):
             await connection.execute("INSERT INTO User VALUES (?)", (7,))
-        await connection.commit(("UPDATE User SET state = ?", (1,)))
+        await connection.commit([("UPDATE User SET state = ?", (1,))])
         assert connection.ready
         with pytest.raises(StatementFailed, match="Deadlock"):
-            await connection.commit(("UPDATE User SET state = ?", (2,)))
+            await connection.commit([("UPDATE User SET state = ?", (2,))])
         with pytest.raises(ConnectionLost, match="inactivity"):
             await connection.execute("SELECT 1")
         connection.close()
