@@ -7,16 +7,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 
 from trio_chat import __version__
 from trio_chat.config import Settings, load, setting_names
-from trio_chat.errors import StartupError
-
-if TYPE_CHECKING:
-    from trio_chat.server import Server
+from trio_chat.errors import StartupError, startup_error
 
 __all__ = ["main"]
 
@@ -63,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_arguments(checker)
     checker.set_defaults(run=lambda options: check.main(options, _settings(options), trio.run))
 
+    # Not for people, and so not in the list: how `serve --workers` starts each of them.
+    commands.add_parser("worker").set_defaults(run=_work)
     client = commands.add_parser("client", help="chat in the terminal")
     terminal.add_arguments(client)
     client.set_defaults(run=terminal.main)
@@ -127,18 +125,35 @@ def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     configure(settings.log_format, settings.log_level)
     try:
-        trio.run(_serve_until_signalled, settings)
+        if settings.workers > 1:
+            trio.run(_supervise, settings)
+        else:
+            trio.run(_serve_until_signalled, settings)
     except* StartupError as group:
-        raise _first(group) from None
+        raise startup_error(group) from None
     return 0
 
 
-def _first(group: BaseExceptionGroup[StartupError]) -> StartupError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, StartupError)
-    return error
+async def _supervise(settings: Settings) -> None:
+    from trio_chat.workers.supervisor import Ready, supervise
+
+    def announce(ready: Ready) -> None:
+        _announce(settings, ready.addresses, ready.database, ready.pages)
+
+    await supervise(settings, announce)
+
+
+def _work(_: argparse.Namespace) -> int:
+    """One of several workers: what it is to do comes on the standard input, from the supervisor."""
+    from trio_chat.logs import configure
+    from trio_chat.workers.worker import Assignment, work
+
+    # A terminal sends it to all of them; it is the supervisor who obeys.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assignment = Assignment.load(sys.stdin.buffer)
+    settings = assignment.settings
+    configure(settings.log_format, settings.log_level, worker=assignment.number)
+    return 0 if trio.run(work, assignment) else 2
 
 
 async def _serve_until_signalled(settings: Settings) -> None:
@@ -159,22 +174,24 @@ async def _serve_until_signalled(settings: Settings) -> None:
             nursery.start_soon(obey, signals, nursery.cancel_scope)
             async with open_server(settings) as server:
                 ready.set()
-                _announce(settings, server)
+                _announce(settings, [str(address) for address in server.addresses], server.database, server.pages)
                 await stop.wait()
                 # The end of the block drains.
             nursery.cancel_scope.cancel()
 
 
-def _announce(settings: Settings, server: Server) -> None:
+def _announce(settings: Settings, addresses: Sequence[str], database: str, pages: Sequence[str]) -> None:
     if settings.log_format == "json":  # the log says the same
         return
     print(f"trio-chat {__version__}")
-    for address in server.addresses:
+    for address in addresses:
         print(f"  listening on {address}")
-    print(f"  data in      {server.database}")
+    if settings.workers > 1:
+        print(f"  with         {settings.workers} workers")
+    print(f"  data in      {database}")
     program = sys.argv[0] if Path(sys.argv[0]).name == "trio-chat" else f"{sys.executable} -m trio_chat"
-    print(f"  chat with    {program} client {server.addresses[0]}")
-    for page in server.pages[:1]:
+    print(f"  chat with    {program} client {addresses[0]}")
+    for page in pages[:1]:
         print(f"  or open      {page}")
     sys.stdout.flush()
 

@@ -151,6 +151,12 @@ class Settings:
     node: str = _setting(
         "", "this node's name, unique in the cluster; default host name and port", validator=_node_name, metavar="NAME"
     )
+    workers: int = _setting(
+        1,
+        "processes that serve the same ports, one for each core; more than one need MySQL and Redis",
+        validator=[ge(1), le(128)],
+        metavar="N",
+    )
     proxy_protocol: bool = _setting(
         False, "a load balancer says who the client is: by a PROXY header, over HTTP by X-Forwarded-For; default off"
     )

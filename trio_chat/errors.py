@@ -53,6 +53,7 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "UnknownKind",
+    "startup_error",
 ]
 
 
@@ -169,3 +170,12 @@ class ShuttingDown(RequestError):
 
 class Internal(RequestError):
     errno, error, default = 500, "internal", "the server failed on this request; its log has the details"
+
+
+def startup_error(group: BaseExceptionGroup[StartupError]) -> StartupError:
+    """The first one in a group, which may hold others: what an operator should look at first."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StartupError)
+    return error

@@ -10,8 +10,8 @@ import structlog
 __all__ = ["configure"]
 
 
-def configure(form: str, level: str) -> None:
-    """Log to stderr from `level` on, as lines for people (`console`) or as JSON objects (`json`)."""
+def configure(form: str, level: str, **fields: object) -> None:
+    """Log to stderr from `level` on, as lines for people (`console`) or as JSON objects (`json`), each with `fields`."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -19,8 +19,14 @@ def configure(form: str, level: str) -> None:
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
+
+    def add_fields(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.update(fields)
+        return event
+
     structlog.configure(
         processors=[
+            *([add_fields] if fields else []),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([structlog.processors.format_exc_info] if form == "json" else []),

@@ -19,7 +19,7 @@ from trio_chat.transport.http import Page, Reply
 if TYPE_CHECKING:
     from trio_chat.node import Node
 
-__all__ = ["NodeCollector", "metrics_page", "watch_loop"]
+__all__ = ["NodeCollector", "metrics_page", "metrics_reply", "node_registry", "watch_loop"]
 
 #: How often the event loop is looked at, in seconds.
 _LOOK = 0.1
@@ -27,16 +27,27 @@ _LOOK = 0.1
 
 def metrics_page(node: Node) -> Page:
     """Serves the node's metrics, in the format that is asked for."""
-    registry = CollectorRegistry()
-    registry.register(NodeCollector(node))
-    ProcessCollector(registry=registry)
+    registry = node_registry(node)
 
     async def page(headers: Headers) -> Reply:
         await trio.lowlevel.checkpoint()
-        encoder, content_type = choose_encoder(headers.get("Accept", ""))
-        return Reply(200, encoder(registry), content_type, {"Cache-Control": "no-store"})
+        return metrics_reply(headers, registry)
 
     return page
+
+
+def node_registry(node: Node) -> CollectorRegistry:
+    """The node's figures, and its process's."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(node))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def metrics_reply(headers: Headers, registry: CollectorRegistry) -> Reply:
+    """What a registry has at this moment, in the format that the request's headers ask for."""
+    encoder, content_type = choose_encoder(headers.get("Accept", ""))
+    return Reply(200, encoder(registry), content_type, {"Cache-Control": "no-store"})
 
 
 async def watch_loop(node: Node) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -56,13 +56,13 @@ from trio_chat.store.schema import migrate
 from trio_chat.store.search import MessageSearch
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.contract import End, Transport
-from trio_chat.transport.http import Site, serve_http
+from trio_chat.transport.http import Page, Site, serve_http
 from trio_chat.transport.poller import Poller
-from trio_chat.transport.tcp import accept_loop, listen
+from trio_chat.transport.tcp import Turn, accept_loop, listen
 from trio_chat.wire.messages import Kind, encode
 from trio_chat.writer import Writer
 
-__all__ = ["Foundation", "Server", "Source", "open_node", "open_server"]
+__all__ = ["Foundation", "Server", "Shared", "Source", "describe", "listening", "open_node", "open_server"]
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +71,21 @@ _LAST_WORDS = 2.0
 
 #: Gives each client that connects to its argument, which never blocks, until cancelled.
 Source = Callable[[Callable[[Transport], None]], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class Shared:
+    """What a server shares with other processes that serve the same addresses.
+
+    Their listeners, its turn at them, what it tells at /metrics (one of them is asked, and all of them are meant), and how
+    many `processes` they are.
+    """
+
+    tcp: Sequence[socket.socket]
+    http: Sequence[socket.socket]
+    turn: Turn
+    metrics: Callable[[Node], Page]
+    processes: int
 
 
 @attrs.frozen(kw_only=True)
@@ -93,6 +108,7 @@ class Foundation:
     carriers: Sequence[Callable[[], Awaitable[None]]] = ()
     webs: Sequence[Callable[[Site, Callable[[Transport], None]], Awaitable[None]]] = ()
     pages: list[str] = attrs.field(factory=list)
+    metrics: Callable[[Node], Page] = metrics_page
 
 
 class Server:
@@ -142,7 +158,7 @@ class Server:
                 if foundation.webs:
                     nursery.start_soon(watch_loop, self.node)
                 for web in foundation.webs:
-                    nursery.start_soon(web, self._site(), partial(self._accept, nursery))
+                    nursery.start_soon(web, self._site(foundation.metrics), partial(self._accept, nursery))
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
                         for source in foundation.sources:
@@ -150,13 +166,13 @@ class Server:
                         task_status.started()
                 await trio.sleep_forever()
 
-    def _site(self) -> Site:
+    def _site(self, metrics: Callable[[Node], Page]) -> Site:
         settings = self.node.settings
         health = Health(self.node)
         pages = static_pages() | {
             "/livez": health.live,
             "/readyz": health.ready,
-            "/metrics": metrics_page(self.node),
+            "/metrics": metrics(self.node),
         }
         return Site(
             pages=pages,
@@ -189,20 +205,17 @@ class Server:
 
 
 @asynccontextmanager
-async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]:
+async def open_server(settings: Settings | None = None, shared: Shared | None = None) -> AsyncIterator[Server]:
     """Run a chat server inside the block, in the caller's Trio program; nothing of it is left behind afterwards.
 
     Ready when the block begins. Leaving the block drains the server, unless that was done; leaving it by an exception
-    or by cancellation ends it at once. Raises `StartupError` where the server cannot start.
+    or by cancellation ends it at once. Raises `StartupError` where the server cannot start. With `shared` it is one
+    of several processes that serve the same addresses; `trio_chat.workers` starts those.
     """
     settings = settings or Settings()
-    listeners: list[socket.socket] = []
-    http: list[socket.socket] = []
-    try:
-        for address in settings.tcp:
-            listeners += listen(address)
-        if settings.http is not None:
-            http += listen(settings.http, "--http")
+    if settings.workers > 1:
+        raise StartupError("workers are processes: the program trio-chat starts them, a server inside a program is one")
+    with listening(settings) if shared is None else nullcontext((shared.tcp, shared.http)) as (listeners, http):
         addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
         url = settings.database or default_database()
         async with _open_database(url, settings) as database:
@@ -210,27 +223,42 @@ async def open_server(settings: Settings | None = None) -> AsyncIterator[Server]
                 await migrate(database)
             except Unavailable as error:
                 raise StartupError(
-                    f"the database {_describe(url)} cannot be used: {error.__cause__ or error}"
+                    f"the database {describe(url)} cannot be used: {error.__cause__ or error}"
                 ) from error
             poller = Poller()
+            turn = shared.turn if shared else None
             foundation = Foundation(
                 name=settings.node or f"{socket.gethostname()}:{addresses[0].port}",
                 database=database,
-                place=_describe(url),
+                place=describe(url),
                 alone=isinstance(database, SQLite),
                 bus=_make_bus(settings.bus),
-                passwords=Passwords(settings.limits.password_checks),
-                sources=[partial(accept_loop, listener, poller) for listener in listeners],
+                passwords=Passwords(settings.limits.password_checks, shared.processes if shared else 1),
+                sources=[partial(accept_loop, listener, poller, turn=turn) for listener in listeners],
                 addresses=addresses,
                 carriers=[poller.run],
-                webs=[partial(serve_http, http, poller)] if http else [],
+                webs=[partial(serve_http, http, poller, turn=turn)] if http else [],
                 pages=[_url(sock) for sock in http],
+                metrics=shared.metrics if shared else metrics_page,
             )
             async with open_node(settings, foundation) as server:
                 yield server
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[tuple[Sequence[socket.socket], Sequence[socket.socket]]]:
+    """Listen inside the block as the settings say: for chat, and for the page. Raises `StartupError`."""
+    chat: list[socket.socket] = []
+    pages: list[socket.socket] = []
+    try:
+        for address in settings.tcp:
+            chat += listen(address)
+        if settings.http is not None:
+            pages += listen(settings.http, "--http")
+        yield chat, pages
     finally:
-        for listener in (*listeners, *http):
-            listener.close()
+        for sock in (*chat, *pages):
+            sock.close()
 
 
 @asynccontextmanager
@@ -314,7 +342,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
             router,
             receipts,
             name=name,
-            bus=_describe(settings.bus),
+            bus=describe(settings.bus),
             alone=foundation.alone,
             lease=settings.lease,
         ),
@@ -352,7 +380,7 @@ def _url(listener: socket.socket) -> str:
     return f"http://{Address('localhost' if ipaddress.ip_address(host).is_unspecified else host, port)}/"
 
 
-def _describe(url: str) -> str:
+def describe(url: str) -> str:
     """A URL as it may be shown: without user and password."""
     if url.startswith("sqlite:///"):
         return str(Path(unquote(url.removeprefix("sqlite:///"))).resolve())

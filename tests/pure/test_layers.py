@@ -184,6 +184,12 @@ LAYERS = (
     Layer("composition root", ("server",), ours=("*",), libraries=("attrs", "structlog", "trio")),
     Layer("public names", ("",), ours=("config", "server")),
     Layer(
+        "workers",  # processes around the server, which know it from the outside
+        ("workers", "workers.*"),
+        ours=("backoff", "config", "errors", "metrics", "node", "server", "transport.http", "workers.*"),
+        libraries=("attrs", "prometheus_client", "structlog", "trio", "websockets"),
+    ),
+    Layer(
         "command line",
         ("__main__",),
         ours=(
@@ -196,6 +202,8 @@ LAYERS = (
             "client.script",
             "client.terminal",
             "verify.command",
+            "workers.supervisor",
+            "workers.worker",
         ),
         libraries=("trio",),
     ),

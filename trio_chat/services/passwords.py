@@ -29,13 +29,13 @@ class PasswordHasher(Protocol):
 class Passwords:
     """argon2id with the parameters that OWASP recommends: 19 MiB, two passes, one lane.
 
-    At most `waiting` requests wait; a further one is `rate_limited`.
+    At most `waiting` requests wait; a further one is `rate_limited`. The machine is shared with so many `processes`.
     """
 
-    def __init__(self, waiting: int) -> None:
+    def __init__(self, waiting: int, processes: int = 1) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
         # One core stays free for the messages.
-        self._limiter = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+        self._limiter = trio.CapacityLimiter(max(1, ((os.cpu_count() or 1) - 1) // processes))
         self._waiting = waiting
         self._nobody: str | None = None
 

@@ -24,7 +24,7 @@ from websockets.server import ServerProtocol
 
 from trio_chat.transport.contract import End, Transport, TransportBroken
 from trio_chat.transport.poller import Poller
-from trio_chat.transport.tcp import TcpTransport, accept_loop
+from trio_chat.transport.tcp import TcpTransport, Turn, accept_loop
 from trio_chat.transport.websocket import WebSocketTransport
 
 __all__ = ["Page", "Reply", "Site", "serve_http"]
@@ -113,7 +113,11 @@ class _Refused(Exception):
 
 
 async def serve_http(
-    listeners: Sequence[socket.socket], poller: Poller, site: Site, handle: Callable[[Transport], None]
+    listeners: Sequence[socket.socket],
+    poller: Poller,
+    site: Site,
+    handle: Callable[[Transport], None],
+    turn: Turn | None = None,
 ) -> None:
     """Answer requests until cancelled, and give each connection that became a WebSocket to `handle`."""
     pending = 0
@@ -138,7 +142,7 @@ async def serve_http(
 
     async with trio.open_nursery() as nursery:
         for listener in listeners:
-            nursery.start_soon(accept_loop, listener, poller, accept)
+            nursery.start_soon(accept_loop, listener, poller, accept, turn)
 
 
 async def _serve_one(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
@@ -19,15 +19,20 @@ from trio_chat.errors import StartupError
 from trio_chat.transport.contract import End, Take, TransportBroken
 from trio_chat.transport.poller import Poller
 
-__all__ = ["TcpTransport", "accept_loop", "listen"]
+__all__ = ["TcpTransport", "Turn", "accept_loop", "listen"]
 
 log = structlog.get_logger(__name__)
 
 _CHUNK = 65536
 _BACKLOG = 1024
+#: Connections that are accepted in one go, at most.
+_AT_ONCE = 64
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 #: TCP keepalive for clients that send no heartbeats: idle, interval (seconds) and probes until a peer is dead.
 _KEEPALIVE = (60, 15, 4)
+
+#: For listeners that several processes share: waits for this one's turn, and returns how many connections it may accept.
+Turn = Callable[[], Awaitable[int]]
 
 
 class TcpTransport:
@@ -149,7 +154,9 @@ def listen(address: Address, flag: str = "--tcp") -> list[socket.socket]:
     return listeners
 
 
-async def accept_loop(listener: socket.socket, poller: Poller, handle: Callable[[TcpTransport], None]) -> None:
+async def accept_loop(
+    listener: socket.socket, poller: Poller, handle: Callable[[TcpTransport], None], turn: Turn | None = None
+) -> None:
     """Accept connections until cancelled and give each to `handle`, which must not block; then close the listener.
 
     Where the process is out of descriptors it waits a little instead of spinning (as Trio's serve_listeners does).
@@ -157,7 +164,7 @@ async def accept_loop(listener: socket.socket, poller: Poller, handle: Callable[
     with listener:
         while True:
             await trio.lowlevel.wait_readable(listener)
-            for _ in range(64):
+            for _ in range(_AT_ONCE if turn is None else await turn()):
                 try:
                     sock, where = listener.accept()
                 except BlockingIOError:
