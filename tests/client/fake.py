@@ -287,6 +287,17 @@ class Session:
         friend = self.server.accounts[frame["friendid"]]
         return {"friend": {"id": friend.id, "name": friend.name, "state": "online"}}
 
+    def _find_user(self, frame: Frame) -> Frame:
+        for account in self.server.accounts.values():
+            if account.name == frame["name"]:
+                return {"user": {"id": account.id, "name": account.name, "state": "offline"}}
+        raise NoSuchUser
+
+    def _search(self, frame: Frame) -> Frame:
+        logs = (self.server.logs[conv] for conv in self.server.conversations(self._me()))
+        found = [message for log in logs for message in log if frame["query"] in message["msg"]]
+        return {"messages": found[::-1][: frame["limit"]], "more": len(found) > frame["limit"]}
+
     def _create_group(self, frame: Frame) -> Frame:
         if frame["groupname"] == "taken":
             raise AlreadyExists

@@ -12,8 +12,20 @@ import pytest
 from tests.client.conftest import Live
 from tests.client.fake import FakeServer
 from tests.client.fake_link import FakeDial
-from trio_chat.client import Chat, Message, NotReachable, Options, connect
-from trio_chat.errors import BadCredentials, BadRequest, NameTaken, NoSuchUser, NotAMember
+from trio_chat.client import (
+    Chat,
+    Group,
+    Member,
+    Message,
+    NotReachable,
+    Options,
+    Person,
+    ReadBy,
+    ReceivedBy,
+    TypingBy,
+    connect,
+)
+from trio_chat.errors import BadCredentials, BadRequest, NameTaken, NoSuchGroup, NoSuchUser, NotAMember
 
 Main = Callable[[Live], Awaitable[None]]
 
@@ -73,6 +85,53 @@ def test_a_conversation(run: Callable[[Main], None]) -> None:
             assert token
         async with connect(live.address) as bob:
             assert (await bob.login(token=token)).id == b
+
+    run(main)
+
+
+def test_looking_up_and_who_is_doing_what(run: Callable[[Main], None]) -> None:
+    async def main(live: Live) -> None:
+        options = Options(receipts=True)
+        async with connect(live.address, options=options) as alice, connect(live.address) as bob:
+            a, b = await alice.register("alice", "pw"), await bob.register("bob", "pw")
+            await alice.login("alice", "pw")
+            with pytest.raises(NoSuchUser):
+                await alice.find_user("Bob")
+            person = await alice.find_user("bob")
+            assert person == Person(b, "bob", online=False)
+            await bob.login("bob", "pw")
+            conv = (await alice.send(person, "the rope is in the car")).conv
+            for text in ("今天下午去爬山吗", "另一条"):
+                await alice.send(person, text)
+            page = await alice.search("爬山")
+            assert [(m.text, m.seq, m.mine, page.more) for m in page.messages] == [("今天下午去爬山吗", 2, True, False)]
+            latest = await bob.search("a", conv=conv, limit=1)
+            assert [m.seq for m in (await bob.search("r", before=page.messages[0])).messages] == [1]
+            assert [m.seq for m in latest.messages] == [1]
+            with pytest.raises(NotAMember):
+                await bob.search("a", conv="d:77:78")
+
+            await bob.typing(a)
+            [*_, last] = await take(bob, 3)
+            await bob.read(last)
+            bob.received(last)
+            seen: set[object] = set()
+            expected = {TypingBy(conv, b), ReadBy(conv, 3, b), ReceivedBy(conv, 3, b)}
+            async for event in alice.events():
+                seen.add(event)
+                if expected <= seen:
+                    break
+            [entry] = await alice.conversations()
+            assert (entry.conv, entry.peer_received_seq, entry.peer_read_seq) == (conv, 3, 3)
+
+            group = await alice.create_group("climbers", "Thursdays")
+            await alice.send(group, "hello")
+            await alice.typing(group)
+            assert (await bob.group_info("climbers")) == Group(group.id, "climbers", "Thursdays")
+            info = await alice.group_info(group.id)
+            assert info.members == (Member(a, "alice", True, "creator", 1, 0),)
+            with pytest.raises(NoSuchGroup):
+                await alice.group_info("runners")
 
     run(main)
 

@@ -49,7 +49,7 @@ def test_what_fails_is_said_and_counted(live: Live) -> None:
     assert "no user of this id" in errors[0]
     assert "no command 'nonsense'" in errors[1]
     assert "chat:ID:TEXT" in errors[2]
-    assert "'bob' is not the name of a friend" in errors[3]
+    assert "no user of this name" in errors[3]
 
 
 def test_people_are_named_by_name_where_they_are_known(live: Live) -> None:

@@ -11,7 +11,7 @@ from tests.client.fake import FakeServer
 from tests.client.fake_link import FakeDial
 from trio_chat.client import Options, connect
 from trio_chat.client.terminal_commands import BadCommand, Console, harmless
-from trio_chat.errors import BadCredentials
+from trio_chat.errors import BadCredentials, NoSuchUser
 
 QUICK = Options(reconnect_first=0.01, reconnect_limit=0.02)
 
@@ -91,16 +91,35 @@ def test_nobody_can_forge_a_line() -> None:
 def test_who_wrote_can_be_named() -> None:
     async def main(server: FakeServer, _: FakeDial, console: Console, screen: Screen) -> None:
         await console.do("login:alice:pw")
-        with pytest.raises(BadCommand, match="the server finds people by id"):
-            await console.do("addfriend:bob")
+        with pytest.raises(NoSuchUser):
+            await console.do("addfriend:nobody")
         server.post(server.accounts[2], "d:1:2", "one")
         await screen.wait_for("bob: one")
+        asked = len(server.requests)
+        await console.do("history:bob")
+        assert len(server.requests) == asked + 1, "who wrote is known without asking"
         await console.do("addfriend:bob")
         assert await screen.wait_for("bob is on your list")
         assert "chat:bob:" in console.words()
         server.accounts[2].name = "12:x"
         await console.do("addfriend:2")
         assert "chat:2:" in console.words()
+
+    run(main)
+
+
+def test_people_are_found_by_name_and_messages_by_their_words() -> None:
+    async def main(server: FakeServer, _: FakeDial, console: Console, screen: Screen) -> None:
+        await console.do("login:alice:pw")
+        await console.do("find:bob")
+        await screen.wait_for("bob has id 2, offline")
+        await console.do("chat:bob:the long rope: 10 m")
+        await console.do("chat:bob:something else")
+        await console.do("search:rope: 10")
+        assert (await screen.wait_for("rope")).endswith("[1] alice: the long rope: 10 m")
+        assert not any("something else" in line for line in screen.lines)
+        await console.do("search:tent")
+        await screen.wait_for("nothing was found")
 
     run(main)
 

@@ -24,10 +24,13 @@ from trio_chat.client.model import (
     Member,
     Message,
     Page,
+    Person,
     PresenceChanged,
     ReadBy,
+    ReceivedBy,
     Sent,
     SignedOut,
+    TypingBy,
     User,
 )
 from trio_chat.client.options import Options
@@ -49,11 +52,14 @@ __all__ = [
     "Options",
     "OtherFailure",
     "Page",
+    "Person",
     "PresenceChanged",
     "ProtocolViolation",
     "ReadBy",
+    "ReceivedBy",
     "Sent",
     "SignedOut",
+    "TypingBy",
     "User",
     "connect",
 ]

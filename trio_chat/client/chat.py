@@ -24,22 +24,24 @@ from trio_chat.client.connection import Dial, Link, only_error, tcp_dial
 from trio_chat.client.errors import ConnectionLost
 from trio_chat.client.incoming import (
     ConversationList,
+    Found,
     FriendAdded,
     GroupCreated,
     GroupJoined,
     HistoryPage,
     Registered,
     Stored,
+    UserFound,
     convert,
 )
-from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent, User
+from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Person, Sent, User
 from trio_chat.client.options import DEFAULT_SERVER, Endpoint, Options
 from trio_chat.client.outgoing import Request
 from trio_chat.client.protocol import Protocol
 from trio_chat.client.session import State
 from trio_chat.client.streams import Events, Messages
 from trio_chat.errors import NotLoggedIn
-from trio_chat.wire.conversation import parse_conv
+from trio_chat.wire.conversation import direct_conv, group_conv, parse_conv
 from trio_chat.wire.messages import Kind
 
 T = TypeVar("T")
@@ -183,7 +185,7 @@ class Chat:
 
     # Messages.
 
-    async def send(self, to: int | str | Friend | User | Group, text: str, *, key: str | None = None) -> Sent:
+    async def send(self, to: int | str | Friend | Person | User | Group, text: str, *, key: str | None = None) -> Sent:
         """Send a message, and wait until it is durable.
 
         `to` is a user's id, a conversation (`"g:7"`, `message.conv`), a friend or a group. The message is sent again until the
@@ -245,7 +247,48 @@ class Chat:
         """All conversations that one is in, with how far this account has received and read them."""
         return (await self._ask(Kind.CONVERSATIONS, ConversationList, {}, repeatable=True)).entries()
 
+    async def search(
+        self, query: str, *, conv: str | None = None, before: Message | None = None, limit: int = 20
+    ) -> Page:
+        """One's messages that hold every word of `query`, anywhere, also inside of words; the newest first.
+
+        Looks through all of one's conversations, or one (`conv`), there at the latest 100,000 messages (as the server is set).
+        At most `limit` are found (50 count); where there are `more`, the next come with the last one as `before`. `query` has 1
+        to 100 characters. Raises `NotAMember`, `BadRequest`.
+        """
+        fields: dict[str, Any] = {"query": query, "limit": limit}
+        if conv is not None:
+            fields["conv"] = conv
+        if before is not None:
+            fields["before"] = {"ts": before.ts, "conv": before.conv, "seq": before.seq}
+        found = await self._ask(Kind.SEARCH, Found, fields, repeatable=True)
+        return found.page(0 if self.user is None else self.user.id)
+
+    async def typing(self, to: int | str | Friend | Person | User | Group) -> None:
+        """Tell the others that one is writing; `to` is as in `send`. Call it as often as a key is pressed, about.
+
+        The server passes it on once in three seconds. Raises `NotAMember`, and `ConnectionLost` where it was lost: it is not repeated.
+        """
+        kind, target = self._target(to)
+        me = self.user
+        if me is None:
+            raise NotLoggedIn
+        conv = group_conv(target) if kind is Kind.GROUP else direct_conv(me.id, target)
+        await self._ask(Kind.TYPING, None, {"conv": conv})
+
     # People.
+
+    async def find_user(self, name: str) -> Person:
+        """Who has exactly this name. Raises `NoSuchUser`, `BadRequest`."""
+        return (await self._ask(Kind.FIND_USER, UserFound, {"name": name}, repeatable=True)).user.person()
+
+    async def group_info(self, group: int | str) -> Group:
+        """What a group is, by its id or its name; its members, and how far each has received and read, where one is one of them.
+
+        Raises `NoSuchGroup`, `BadRequest`.
+        """
+        fields: dict[str, Any] = {"groupid" if isinstance(group, int) else "groupname": group}
+        return (await self._ask(Kind.GROUP_INFO, GroupJoined, fields, repeatable=True)).group.group()
 
     async def add_friend(self, user: int) -> Friend:
         """Put a user on one's own list; nobody is asked. From then on `events` tells of this user's presence.
@@ -276,7 +319,7 @@ class Chat:
     # The rest.
 
     def events(self) -> Events:
-        """What else happens: `Connected`, `Disconnected`, `SignedOut`, `PresenceChanged`, `ReadBy`.
+        """What else happens: `Connected`, `Disconnected`, `SignedOut`, `PresenceChanged`, `ReadBy`, `ReceivedBy`, `TypingBy`.
 
         The latest on each subject is kept, not every step, and at most `options.event_limit` of them. One task at a time may
         iterate; another gets `anyio.BusyResourceError`. It ends when the block is left. Cancelling is safe.
@@ -322,11 +365,11 @@ class Chat:
             raise ConnectionLost("no answer", request.kind)
         return request.answer
 
-    def _target(self, to: int | str | Friend | User | Group) -> tuple[Kind, int]:
+    def _target(self, to: int | str | Friend | Person | User | Group) -> tuple[Kind, int]:
         match to:
             case Group():
                 return Kind.GROUP, to.id
-            case Friend() | User():
+            case Friend() | Person() | User():
                 return Kind.DIRECT, to.id
             case int():
                 return Kind.DIRECT, to

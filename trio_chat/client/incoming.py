@@ -8,12 +8,13 @@ import attrs
 import msgspec
 
 from trio_chat.client.errors import ProtocolViolation
-from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Sent
+from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Person, Sent
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import DeliveredFrame
 
 __all__ = [
     "ConversationList",
+    "Found",
     "FriendAdded",
     "Greeting",
     "GroupCreated",
@@ -25,6 +26,8 @@ __all__ = [
     "Registered",
     "SignedIn",
     "Stored",
+    "TypingMark",
+    "UserFound",
     "convert",
     "message_of",
     "parse",
@@ -64,6 +67,9 @@ class FriendEntry:
     def friend(self) -> Friend:
         return Friend(self.id, self.name, self.state == "online")
 
+    def person(self) -> Person:
+        return Person(self.id, self.name, self.state == "online")
+
 
 @attrs.define
 class MemberEntry:
@@ -71,9 +77,12 @@ class MemberEntry:
     name: str
     state: str = "offline"
     role: str = "normal"
+    received_seq: int | None = None
+    read_seq: int | None = None
 
     def member(self) -> Member:
-        return Member(self.id, self.name, self.state == "online", self.role)
+        online = self.state == "online"
+        return Member(self.id, self.name, online, self.role, self.received_seq, self.read_seq)
 
 
 @attrs.define
@@ -121,9 +130,16 @@ class GroupCreated:
 
 @attrs.define
 class GroupJoined:
-    """REPLY to JOIN_GROUP."""
+    """REPLY to JOIN_GROUP and GROUP_INFO."""
 
     group: GroupEntry
+
+
+@attrs.define
+class UserFound:
+    """REPLY to FIND_USER."""
+
+    user: FriendEntry
 
 
 @attrs.define
@@ -162,14 +178,28 @@ class HistoryPage:
 
 
 @attrs.define
+class Found:
+    """REPLY to SEARCH: the newest first, over all conversations."""
+
+    messages: list[DeliveredFrame]
+    more: bool = False
+
+    def page(self, me: int) -> Page:
+        return Page(tuple(message_of(frame, me) for frame in self.messages), self.more)
+
+
+@attrs.define
 class ConversationEntry:
     conv: str
     last_seq: int
     received_seq: int = 0
     read_seq: int = 0
+    peer_received_seq: int | None = None
+    peer_read_seq: int | None = None
 
     def conversation(self) -> Conversation:
-        return Conversation(self.conv, self.last_seq, self.received_seq, self.read_seq)
+        peer = self.peer_received_seq, self.peer_read_seq
+        return Conversation(self.conv, self.last_seq, self.received_seq, self.read_seq, *peer)
 
 
 @attrs.define
@@ -190,10 +220,18 @@ class Presence:
 
 @attrs.define
 class ReadMark:
-    """READ from another member."""
+    """READ from another member, or DELIVERED."""
 
     conv: str
     seq: int
+    id: int
+
+
+@attrs.define
+class TypingMark:
+    """TYPING from another member."""
+
+    conv: str
     id: int
 
 

@@ -25,10 +25,13 @@ __all__ = [
     "Member",
     "Message",
     "Page",
+    "Person",
     "PresenceChanged",
     "ReadBy",
+    "ReceivedBy",
     "Sent",
     "SignedOut",
+    "TypingBy",
     "User",
 ]
 
@@ -51,13 +54,27 @@ class Friend:
 
 
 @attrs.frozen
+class Person:
+    """A user that was asked for; `online` is as of the answer."""
+
+    id: int
+    name: str
+    online: bool
+
+
+@attrs.frozen
 class Member:
-    """A user in a group; `role` is `creator` or `normal`. `online` is as of the login or of the joining."""
+    """A user in a group; `role` is `creator` or `normal`. `online` is as of the login, of the joining, or of the answer.
+
+    How far somebody has received and read the group is known from `group_info` only, elsewhere `None`.
+    """
 
     id: int
     name: str
     online: bool
     role: str
+    received_seq: int | None = None
+    read_seq: int | None = None
 
 
 @attrs.frozen
@@ -120,17 +137,25 @@ class Sent:
 
 @attrs.frozen
 class Conversation:
-    """How far a conversation has come: the `seq` of its last message, and up to which this account has received and read."""
+    """How far a conversation has come: the `seq` of its last message, and up to which this account has received and read.
+
+    In a conversation of two also the other one; in a group, and with oneself, these are `None`.
+    """
 
     conv: str
     last_seq: int
     received_seq: int
     read_seq: int
+    peer_received_seq: int | None = None
+    peer_read_seq: int | None = None
 
 
 @attrs.frozen
 class Page:
-    """A part of a conversation's log, in rising `seq`; `more` says whether the log goes on in the direction asked for."""
+    """A part of a conversation's log, in rising `seq`; `more` says whether the log goes on in the direction asked for.
+
+    Or what a search found, the newest first.
+    """
 
     messages: tuple[Message, ...]
     more: bool
@@ -178,15 +203,32 @@ class ReadBy:
     user: int
 
 
-Event = Connected | Disconnected | SignedOut | PresenceChanged | ReadBy
+@attrs.frozen
+class ReceivedBy:
+    """The other one (`user`) in a conversation of two has received it up to `seq`. Comes with `Options.receipts` only."""
+
+    conv: str
+    seq: int
+    user: int
+
+
+@attrs.frozen
+class TypingBy:
+    """A member (`user`) is writing in a conversation. It is not told when that ends: show it for some six seconds."""
+
+    conv: str
+    user: int
+
+
+Event = Connected | Disconnected | SignedOut | PresenceChanged | ReadBy | ReceivedBy | TypingBy
 
 
 def _subject(event: Event) -> Hashable:
     match event:
         case PresenceChanged():
             return PresenceChanged, event.id
-        case ReadBy():
-            return ReadBy, event.conv, event.user
+        case ReadBy() | ReceivedBy() | TypingBy():
+            return type(event), event.conv, event.user
         case Connected() | Disconnected():
             return "connection"
         case SignedOut():

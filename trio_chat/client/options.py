@@ -58,6 +58,7 @@ class Options:
     `retry_first`, `retry_limit`: the back-off between attempts of a message that the server could not store.
     `frame_limit`: the longest frame, in bytes, that is accepted from the server.
     `output_limit`: bytes waiting to be sent at which nothing more is read from the server.
+    `receipts`: whether `events` tells what others have received in conversations of two (`ReceivedBy`).
     `farewell`: how long leaving the block may take for sending the last receipts.
     """
 
@@ -74,4 +75,5 @@ class Options:
     retry_limit: float = 10.0
     frame_limit: int = 16 * 1024 * 1024
     output_limit: int = 1024 * 1024
+    receipts: bool = False
     farewell: float = 1.0

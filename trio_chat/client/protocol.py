@@ -29,11 +29,22 @@ from trio_chat.client.incoming import (
     ReadMark,
     SignedIn,
     Stored,
+    TypingMark,
     convert,
     message_of,
     parse,
 )
-from trio_chat.client.model import Connected, Disconnected, EventQueue, Message, PresenceChanged, ReadBy, SignedOut
+from trio_chat.client.model import (
+    Connected,
+    Disconnected,
+    EventQueue,
+    Message,
+    PresenceChanged,
+    ReadBy,
+    ReceivedBy,
+    SignedOut,
+    TypingBy,
+)
 from trio_chat.client.options import Options
 from trio_chat.client.outgoing import Outgoing, OwnKeys, Request
 from trio_chat.client.session import ALLOWED, TRANSITIONS, Account, Cause, Liveness, State
@@ -97,7 +108,8 @@ class Protocol:
         self._splitter = FrameSplitter(self._options.frame_limit)
         self._leaving = ""
         self._liveness.connected(now, self._options.connect_timeout)
-        self._write(Request(Kind.HELLO, {"version": 1, "client": self._client}))
+        receipts = {"receipts": True} if self._options.receipts else {}
+        self._write(Request(Kind.HELLO, {"version": 1, "client": self._client, **receipts}))
 
     def receive(self, data: bytes, now: float) -> None:
         """Take received bytes. Raises `ConnectionLost`."""
@@ -275,6 +287,12 @@ class Protocol:
             case Kind.READ:
                 mark = convert(fields, ReadMark)
                 self.events.put(ReadBy(mark.conv, mark.seq, mark.id))
+            case Kind.DELIVERED:
+                mark = convert(fields, ReadMark)
+                self.events.put(ReceivedBy(mark.conv, mark.seq, mark.id))
+            case Kind.TYPING:
+                typing = convert(fields, TypingMark)
+                self.events.put(TypingBy(typing.conv, typing.id))
             case _:
                 # Anything else is an answer, or a kind that a later version of the protocol knows.
                 request = self._under_way.pop(ref, None) if type(ref) is int else None

@@ -80,6 +80,10 @@ ALLOWED: MappingProxyType[Kind, frozenset[State]] = MappingProxyType(
         Kind.READ: _ONLINE,
         Kind.HISTORY: _ONLINE,
         Kind.CONVERSATIONS: _ONLINE,
+        Kind.TYPING: _ONLINE,
+        Kind.FIND_USER: _ONLINE,
+        Kind.SEARCH: _ONLINE,
+        Kind.GROUP_INFO: _ONLINE,
     }
 )
 

@@ -1,7 +1,7 @@
 """The terminal client's commands: one line of input is one command, the same typed or piped in.
 
-People and groups are named by id or by name; a number is an id. The server finds people and groups by id only, so a
-name has to be one that this client has come across: a friend's, a group member's, or that of somebody who wrote.
+People and groups are named by id or by name; a number is an id. A name that this client has not come across (as a
+friend's, a group member's, that of somebody who wrote) the server is asked for.
 
 What is shown comes from other people, so it is made harmless first: nobody can forge a line or move the cursor.
 """
@@ -15,7 +15,7 @@ from contextlib import suppress
 import attrs
 
 from trio_chat.client.chat import Chat
-from trio_chat.client.model import Connected, Disconnected, Event, Message, PresenceChanged, ReadBy, SignedOut
+from trio_chat.client.model import Connected, Disconnected, Event, Message, PresenceChanged, SignedOut
 from trio_chat.errors import BadCredentials, ChatError
 
 __all__ = ["COMMANDS", "BadCommand", "Console", "Quit", "harmless"]
@@ -141,7 +141,7 @@ class Console:
             case PresenceChanged():
                 friend = self.chat.friends.get(event.id)
                 return f"-- {friend.name if friend else event.id} is {_state(event.online)}"
-            case ReadBy():
+            case _:
                 return None
 
     def words(self) -> Iterator[str]:
@@ -155,36 +155,30 @@ class Console:
             yield f"groupchat:{_handle(group.id, group.name)}:"
             yield f"grouphistory:{_handle(group.id, group.name)}"
 
-    def user_id(self, text: str) -> int:
-        """A user's id, from an id or a name. Raises `BadCommand`."""
+    async def user_id(self, text: str) -> int:
+        """A user's id, from an id or a name. Raises `BadCommand`, and what the server says of a name that nobody has."""
         if (number := _number(text)) is not None:
             return number
         for userid, name in self._people():
             if name == text:
                 return userid
-        raise BadCommand(
-            f"{text!r} is not the name of a friend, of a member of your groups, or of anybody who wrote; "
-            "the server finds people by id: ask for it, login shows one's own"
-        )
+        return (await self.chat.find_user(text)).id
 
-    def group_id(self, text: str) -> int:
-        """The id of a group, from an id or the name of one that one is in. Raises `BadCommand`."""
+    async def group_id(self, text: str) -> int:
+        """The id of a group, from an id or a name. Raises `BadCommand`, and what the server says of a name that none has."""
         if (number := _number(text)) is not None:
             return number
         for group in self.chat.groups.values():
             if group.name == text:
                 return group.id
-        raise BadCommand(
-            f"{text!r} is not the name of a group of yours; the server finds groups by id: ask a member, "
-            "groups shows it"
-        )
+        return (await self.chat.group_info(text)).id
 
-    def conversation(self, text: str) -> str:
+    async def conversation(self, text: str) -> str:
         """The conversation with a user, by id or name, or in a group, by name. Raises `BadCommand`."""
         for group in self.chat.groups.values():
             if group.name == text:
                 return f"g:{group.id}"
-        low, high = sorted((self.chat.user.id if self.chat.user else 0, self.user_id(text)))
+        low, high = sorted((self.chat.user.id if self.chat.user else 0, await self.user_id(text)))
         return f"d:{low}:{high}"
 
     def _people(self) -> Iterable[tuple[int, str]]:
@@ -255,15 +249,15 @@ async def _groups(console: Console, _: list[str]) -> None:
 
 
 async def _chat(console: Console, given: list[str]) -> None:
-    await console.chat.send(console.user_id(given[0]), given[1])
+    await console.chat.send(await console.user_id(given[0]), given[1])
 
 
 async def _groupchat(console: Console, given: list[str]) -> None:
-    await console.chat.send(f"g:{console.group_id(given[0])}", given[1])
+    await console.chat.send(f"g:{await console.group_id(given[0])}", given[1])
 
 
 async def _addfriend(console: Console, given: list[str]) -> None:
-    friend = await console.chat.add_friend(console.user_id(given[0]))
+    friend = await console.chat.add_friend(await console.user_id(given[0]))
     console.show(f"{friend.name} is on your list, {_state(friend.online)}")
 
 
@@ -273,16 +267,16 @@ async def _creategroup(console: Console, given: list[str]) -> None:
 
 
 async def _addgroup(console: Console, given: list[str]) -> None:
-    group = await console.chat.join_group(console.group_id(given[0]))
+    group = await console.chat.join_group(await console.group_id(given[0]))
     console.show(f"you are in {group.name}")
 
 
 async def _history(console: Console, given: list[str]) -> None:
-    await _show_history(console, console.conversation(given[0]), given)
+    await _show_history(console, await console.conversation(given[0]), given)
 
 
 async def _grouphistory(console: Console, given: list[str]) -> None:
-    await _show_history(console, f"g:{console.group_id(given[0])}", given)
+    await _show_history(console, f"g:{await console.group_id(given[0])}", given)
 
 
 async def _show_history(console: Console, conv: str, given: list[str]) -> None:
@@ -292,6 +286,21 @@ async def _show_history(console: Console, conv: str, given: list[str]) -> None:
     page = await console.chat.history(conv, limit=limit)
     for message in page.messages:
         console.show(console.message_line(message))
+
+
+async def _find(console: Console, given: list[str]) -> None:
+    person = await console.chat.find_user(given[0])
+    console.show(f"{person.name} has id {person.id}, {_state(person.online)}")
+
+
+async def _search(console: Console, given: list[str]) -> None:
+    page = await console.chat.search(given[0])
+    for message in reversed(page.messages):  # the newest last, as in a history
+        console.show(console.message_line(message))
+    if not page.messages:
+        console.show("nothing was found")
+    elif page.more:
+        console.show(f"-- the latest {len(page.messages)}; there are more")
 
 
 async def _logout(console: Console, _: list[str]) -> None:
@@ -309,14 +318,16 @@ COMMANDS: dict[str, Command] = {
     "register": Command(_register, "NAME:[PASSWORD]", "make an account"),
     "login": Command(_login, "NAME_OR_ID:[PASSWORD]", "log in; without a password it is asked for"),
     "chat": Command(_chat, "ID:TEXT", "write to a user, by id or name"),
-    "addfriend": Command(_addfriend, "ID", "put a user on your list; a name does where he wrote or shares a group"),
+    "find": Command(_find, "NAME", "who has this name"),
+    "addfriend": Command(_addfriend, "ID", "put a user on your list, by id or name"),
     "creategroup": Command(_creategroup, "NAME:[DESC]", "make a group"),
-    "addgroup": Command(_addgroup, "ID", "join a group"),
+    "addgroup": Command(_addgroup, "ID", "join a group, by id or name"),
     "groupchat": Command(_groupchat, "ID:TEXT", "write to a group, by id or name"),
     "friends": Command(_friends, "", "who is on your list"),
     "groups": Command(_groups, "", "the groups you are in"),
     "history": Command(_history, "NAME_OR_ID:[N]", "the last messages with a user, or in a group of this name"),
     "grouphistory": Command(_grouphistory, "ID:[N]", "the last messages in a group, by id or name"),
+    "search": Command(_search, "TEXT", "your messages that hold all these words"),
     "loginout": Command(_logout, "", "log out"),
     "quit": Command(_quit, "", "leave"),
 }
