@@ -55,6 +55,11 @@ def test_a_settings_file_with_a_password_is_private(
     assert (f"chmod 600 {file}" in capsys.readouterr().out) is told
 
 
+def test_workers_need_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--database", f"sqlite:///{tmp_path}/chat.db", "--workers", "2"]) == 1
+    assert "--workers 2 needs MySQL" in capsys.readouterr().out
+
+
 def test_root_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "--database", f"sqlite:///{tmp_path}/chat.db"])
     assert ("runs as root" in capsys.readouterr().out) is (os.geteuid() == 0)

@@ -234,6 +234,12 @@ def test_other_settings(variables: dict[str, str], level: Level, text: str) -> N
     assert text in judged(GOOD, **variables)[level]
 
 
+def test_workers_are_nodes() -> None:
+    settings = Settings(database="mysql://me:pw@h/d", bus="redis://h", node="one", workers=10)
+    for nodes in ({}, {"one/1": "redis://h", "one/2": "redis://h"}):
+        assert "10 nodes" in bad(list(judge(attrs.evolve(GOOD, nodes=nodes), settings)))[Level.WARNING]
+
+
 def test_a_primary_key_for_each_table_is_asked_for() -> None:
     assert judged(GOOD, sql_require_primary_key="ON") == {}
     assert "primary key" in judged(attrs.evolve(GOOD, made=False), sql_require_primary_key="ON")[Level.PROBLEM]

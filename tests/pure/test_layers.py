@@ -177,7 +177,13 @@ LAYERS = (
                 "store.mysql",
                 "store.mysql_*",
             ),
-            *("bus.redis_publisher.Stream", "bus.redis_settings", "bus.redis_wire", "writer.BATCH_CHARACTERS"),
+            *(
+                "bus.redis_publisher.Stream",
+                "bus.redis_settings",
+                "bus.redis_wire",
+                "writer.BATCH_CHARACTERS",
+                "workers.supervisor.check",
+            ),
         ),
         libraries=("attrs", "cryptography", "hiredis", "msgspec", "trio"),
     ),
@@ -395,7 +401,7 @@ def test_every_module_has_its_layer() -> None:
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_no_row_is_about_modules_that_are_gone(layer: Layer) -> None:
     known = [*MODULES, "session.Identity", "session.Dialect", "outbox.Receipt", "bus.redis_publisher.Stream"]
-    known.append("writer.BATCH_CHARACTERS")
+    known += ["writer.BATCH_CHARACTERS", "workers.supervisor.check"]
     for pattern in {*layer.modules, *layer.ours}:
         assert any(fnmatchcase(name, pattern) for name in known), f"{pattern} names nothing"
 

@@ -23,6 +23,7 @@ from trio_chat.check.sqlite import check_sqlite
 from trio_chat.config import Settings
 from trio_chat.errors import StartupError
 from trio_chat.store.mysql_options import parse_url
+from trio_chat.workers.supervisor import check as check_workers
 
 __all__ = ["add_arguments", "check", "main"]
 
@@ -71,6 +72,11 @@ async def check(settings: Settings, *, thoroughly: bool = False) -> list[Finding
                 "run it as the user that the server runs as, which should have no rights of its own",
             )
         )
+    if settings.workers > 1:
+        try:
+            check_workers(settings)
+        except StartupError as error:
+            findings.append(problem("workers", str(error)))
     findings += await _database(settings, thoroughly=thoroughly)
     if not settings.bus.startswith("local:"):
         try:

@@ -224,7 +224,7 @@ def _transactions(facts: Facts) -> Iterator[Finding]:
 def _nodes(nodes: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
     local = settings.bus.startswith("local:")
     for name, bus in nodes.items():
-        if name != settings.node and (local or bus.startswith("local:")):
+        if name not in _own(settings) and (local or bus.startswith("local:")):
             yield warning(
                 _PART,
                 f"the node {name!r} with the bus {bus} uses this database, and they cannot hear each other; "
@@ -233,8 +233,15 @@ def _nodes(nodes: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _own(settings: Settings) -> list[str]:
+    """The names of the nodes that these settings make."""
+    if settings.workers == 1:
+        return [settings.node]
+    return [f"{settings.node}/{number}" for number in range(1, settings.workers + 1)]
+
+
 def _connections(facts: Facts, settings: Settings) -> Finding:
-    nodes = len({*facts.nodes, settings.node}) if settings.node else max(1, len(facts.nodes))
+    nodes = len({*facts.nodes, *_own(settings)}) if settings.node else max(settings.workers, len(facts.nodes))
     wanted = nodes * 2 * settings.store_connections + _OTHERS
     limits = [int(facts.variables.get(name, "0")) for name in ("max_connections", "max_user_connections")]
     allowed = min((limit for limit in limits if limit), default=0)
