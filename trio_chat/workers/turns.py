@@ -8,10 +8,12 @@ connections it has, and one that has more than another leaves it a moment to com
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import trio
 
@@ -43,7 +45,7 @@ class Board:
     @contextmanager
     def new(cls, places: int) -> Iterator[Board]:
         """A board that nobody is on yet."""
-        with tempfile.TemporaryFile("w+b", buffering=0) as file:
+        with _file_without_name() as file:
             file.truncate(_PLACE.size * places)
             board = cls(file.fileno(), places)
             for place in range(places):
@@ -91,3 +93,10 @@ class Turns:
                 await trio.sleep(_WRITE)
         finally:
             self._board.leave(self._place)
+
+
+def _file_without_name() -> IO[bytes]:
+    """In memory where the system has such files: there may be no folder to write to."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("trio-chat-workers"), "w+b", buffering=0)
+    return tempfile.TemporaryFile("w+b", buffering=0)
