@@ -23,7 +23,7 @@ from bench.peers import Ejabberd, Ngircd, Prosody
 from bench.plots import write_plots
 from bench.report import text, update_document
 from bench.results import Results
-from bench.systems import ClusterSystem, MariaDBSystem, SQLiteSystem, System
+from bench.systems import ClusterSystem, MariaDBSystem, SQLiteSystem, System, WorkersSystem
 from bench.workloads import FULL, QUICK, Sizes
 from trio_chat.logs import configure
 from trio_chat.verify.programs.process import ServiceError
@@ -31,7 +31,15 @@ from trio_chat.verify.programs.process import ServiceError
 _DOCS = Path(__file__).resolve().parent.parent / "docs"
 _DOCUMENT, _IMAGES = _DOCS / "performance.md", _DOCS / "img"
 _RESULTS = Path(__file__).with_name("results.json")
-_SYSTEMS: Sequence[type[System]] = (SQLiteSystem, MariaDBSystem, ClusterSystem, Ejabberd, Prosody, Ngircd)
+_SYSTEMS: Sequence[type[System]] = (
+    SQLiteSystem,
+    MariaDBSystem,
+    ClusterSystem,
+    WorkersSystem,
+    Ejabberd,
+    Prosody,
+    Ngircd,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,12 +109,16 @@ def _parts(sizes: Sizes) -> list[Part]:
 
 def _wanted(parser: argparse.ArgumentParser, options: argparse.Namespace) -> set[str]:
     """The names of the figures to take."""
-    systems = [system(Path()) for system in _SYSTEMS]
+    systems = [
+        system
+        for system in _SYSTEMS
+        if options.list or not system.on_request or any(system.name in word for word in options.only or [])
+    ]
     names = [
         f"{system.name}/{workload}"
         for part in _parts(QUICK if options.quick else FULL)
         for system in systems
-        if part.only(system)
+        if part.only(system(Path()))
         for workload in part.workloads
     ]
     if options.list:

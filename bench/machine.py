@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sqlite3
@@ -17,7 +18,7 @@ import attrs
 
 from trio_chat.verify.programs.process import find_program
 
-__all__ = ["CpuTimes", "machine_facts", "memory_kib", "versions"]
+__all__ = ["CpuTimes", "children", "machine_facts", "memory_kib", "versions"]
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PACKAGES = ("trio", "msgspec", "attrs", "trio-mysql", "redis", "hiredis")
@@ -50,9 +51,23 @@ class CpuTimes:
 
 
 def _process_seconds(pid: int) -> float:
-    # The program's name, in parentheses, may contain anything: the fields begin behind the last one.
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    fields = _stat(Path(f"/proc/{pid}/stat"))
     return (int(fields[11]) + int(fields[12])) * _TICK
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and that run."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has just ended
+            if int(_stat(file)[1]) == pid:
+                found.append(int(file.parent.name))
+    return found
+
+
+def _stat(file: Path) -> list[str]:
+    # The program's name, in parentheses, may contain anything: the fields begin behind the last one.
+    return file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
 
 
 def memory_kib(pid: int) -> int:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,12 +16,23 @@ import trio
 
 from bench.dialects import Client, Link, Native
 from bench.generator import BenchmarkError
+from bench.machine import children
 from bench.population import Population, populate
 from trio_chat.verify.programs.mariadb import MariaDB
 from trio_chat.verify.programs.process import ServiceProcess, accepts, free_port
 from trio_chat.verify.programs.redis import Redis
 
-__all__ = ["ClusterSystem", "MariaDBSystem", "Need", "OwnPlace", "OwnSystem", "Place", "SQLiteSystem", "System"]
+__all__ = [
+    "ClusterSystem",
+    "MariaDBSystem",
+    "Need",
+    "OwnPlace",
+    "OwnSystem",
+    "Place",
+    "SQLiteSystem",
+    "System",
+    "WorkersSystem",
+]
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 #: A buffer pool and a log that hold a run: what is measured is committing, not a small cache.
@@ -66,7 +78,7 @@ class System:
     """`open` makes it ready, with nothing in it but what is needed, and takes it down again.
 
     `durable` says whether a message that is done survives a crash, `absent_users` whether messages to who is away are kept,
-    `at_once` how many connections it lets come at the same moment.
+    `at_once` how many connections it lets come at the same moment. One `on_request` is measured where --only names it.
     """
 
     name = ""
@@ -74,6 +86,7 @@ class System:
     durable = True
     absent_users = True
     at_once = 1_000_000
+    on_request = False
 
     def __init__(self, generator: Path) -> None:
         self.generator = generator
@@ -133,7 +146,7 @@ class OwnSystem(System):
                 others = [user for user in need.groups[room] if user != sender]
                 return Native.group(number, population.groups[room], (sender, others))
 
-            pids = {"server": [server.pid for server, _, _ in servers], **self.pids}
+            pids = {"server": [pid for server, _, _ in servers for pid in self.processes(server)], **self.pids}
             yield OwnPlace(pids, clients, direct, group, population, servers[0][2])
             for server, _, _ in servers:
                 server.terminate()
@@ -141,6 +154,10 @@ class OwnSystem(System):
                     raise BenchmarkError(f"the server ended with {status}:\n{server.log_text()[-2000:]}")
                 if "[error" in (text := server.log_text()).lower():
                     raise BenchmarkError(f"the server logged errors:\n{text[-2000:]}")
+
+    def processes(self, server: ServiceProcess) -> list[int]:
+        """Those that serve."""
+        return [server.pid]
 
     def _server(
         self, number: int, url: str, directory: Path, options: Sequence[str]
@@ -209,3 +226,26 @@ class ClusterSystem(MariaDBSystem):
     name = "cluster"
     title = "trio-chat, two nodes"
     nodes = 2
+
+
+class WorkersSystem(ClusterSystem):
+    """One node as two workers behind one port."""
+
+    name = "workers"
+    title = "trio-chat, two workers"
+    nodes = 1
+    on_request = True
+
+    @contextmanager
+    def open(self, directory: Path, need: Need) -> Iterator[OwnPlace]:
+        with super().open(directory, attrs.evolve(need, options=(*need.options, "--workers", "2"))) as place:
+            yield place
+
+    def processes(self, server: ServiceProcess) -> list[int]:
+        # The supervisor listens before they are there; it says so when they are.
+        deadline = time.monotonic() + 30
+        while "with         2 workers" not in server.log_text():
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"the workers did not start:\n{server.log_text()[-2000:]}")
+            time.sleep(0.05)
+        return children(server.pid)
