@@ -153,6 +153,7 @@ c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 storage = "memory"
+storage_archive_item_limit = 1000000
 c2s_interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}
 network_settings = {{ tcp_backlog = 4096 }}
