@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["catch_up"]
 
-_PAGE = 50
+#: Messages that are read at once, at first and at most; more only while they are short, this many characters together.
+_PAGE, _LONGEST_PAGE, _SHORT = 50, 800, 65536
 #: How long to wait for the node itself to deliver what the connection must not get before it (seconds).
 _WAIT = 0.02
 
@@ -36,6 +37,7 @@ async def catch_up(connection: Connection) -> None:
 
 async def _catch_up_with(connection: Connection, conv: str) -> None:
     router = connection.node.router
+    size = _PAGE
     while (position := connection.lag.get(conv)) is not None:
         head = router.head(conv)
         if head is None or position == head:
@@ -46,7 +48,9 @@ async def _catch_up_with(connection: Connection, conv: str) -> None:
         if position > head:
             await trio.sleep(_WAIT)
             continue
-        page = await connection.node.messages.after(conv, position, _PAGE)
+        page = await connection.node.messages.after(conv, position, size)
+        short = sum(len(delivery.msg) for delivery in page) <= _SHORT
+        size = min(2 * size, _LONGEST_PAGE) if short else _PAGE
         for delivery in page:
             if delivery.seq > (router.head(conv) or 0) or connection.lag.get(conv) != delivery.seq - 1:
                 break

@@ -41,7 +41,8 @@ class Changes:
 
 
 COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
-FROM = "FROM Message m JOIN User u ON u.id = m.sender"
+#: LEFT, so that no database begins with the users and sorts what it finds: the sender is always there.
+FROM = "FROM Message m LEFT JOIN User u ON u.id = m.sender"
 
 
 def delivery_of(row: Sequence[Any]) -> Delivery:
@@ -79,7 +80,7 @@ class MessageLog:
         """At most `limit` messages that an account has not received, the oldest first over all its conversations."""
         result = yield (
             f"SELECT {COLUMNS} FROM DeliveryCursor c JOIN Message m ON m.conv = c.conv AND m.seq > c.received"
-            f" JOIN User u ON u.id = m.sender WHERE c.userid = ? ORDER BY m.ts, m.conv, m.seq LIMIT {limit:d}",
+            f" LEFT JOIN User u ON u.id = m.sender WHERE c.userid = ? ORDER BY m.ts, m.conv, m.seq LIMIT {limit:d}",
             (userid,),
         )
         return [delivery_of(row) for row in result.rows]
