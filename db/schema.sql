@@ -2,18 +2,28 @@
 -- One statement ends with a semicolon at the end of a line. Later changes: db/migrations/.
 
 -- Accounts. `password` is an argon2 hash; `state` mirrors Presence; `changed` is when state last changed, in
--- milliseconds since the epoch, rising with every change.
+-- milliseconds since the epoch, rising with every change. `named` says that its name is in NameClaim. `epoch` is raised
+-- where all its logins are ended, `revoked` is when one or all last were: nodes that were not told find them by it.
+-- `deleted` is when the account was, or 0: the row stays, for its messages' places.
 CREATE TABLE User (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     password VARCHAR(255) NOT NULL,
     state ENUM('online', 'offline') NOT NULL DEFAULT 'offline',
-    changed BIGINT NOT NULL DEFAULT 0
+    changed BIGINT NOT NULL DEFAULT 0,
+    named BIGINT NOT NULL DEFAULT 0,
+    epoch BIGINT NOT NULL DEFAULT 0,
+    revoked BIGINT NOT NULL DEFAULT 0,
+    deleted BIGINT NOT NULL DEFAULT 0
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 CREATE UNIQUE INDEX user_name ON User (name);
 
 CREATE INDEX user_changed ON User (changed);
+
+CREATE INDEX user_named ON User (named);
+
+CREATE INDEX user_revoked ON User (revoked);
 
 -- `friendid` is on the list of `userid`.
 CREATE TABLE Friend (
@@ -22,13 +32,27 @@ CREATE TABLE Friend (
     PRIMARY KEY (userid, friendid)
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
+CREATE INDEX friend_friendid ON Friend (friendid);
+
 CREATE TABLE AllGroup (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     groupname VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    groupdesc VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT ''
+    groupdesc VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
+    named BIGINT NOT NULL DEFAULT 0
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 CREATE UNIQUE INDEX allgroup_name ON AllGroup (groupname);
+
+CREATE INDEX allgroup_named ON AllGroup (named);
+
+-- What names are compared by (trio_chat/names.py), as SHA-256: the canonical form, and what it looks like. Who comes first
+-- has it; the row of a deleted account stays.
+CREATE TABLE NameClaim (
+    kind ENUM('user', 'user-skeleton', 'group', 'group-skeleton') NOT NULL,
+    form BINARY(32) NOT NULL,
+    owner BIGINT NOT NULL,
+    PRIMARY KEY (kind, form)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- `joined` is when, in milliseconds since the epoch: nodes that were not told find new members by it.
 CREATE TABLE GroupUser (
@@ -84,16 +108,35 @@ CREATE TABLE DeliveryCursor (
 
 CREATE INDEX deliverycursor_marked ON DeliveryCursor (marked);
 
--- Digests of the secrets that log an account in again; `expires` in milliseconds since the epoch.
+-- Digests of the secrets that log an account in again; times in milliseconds since the epoch. `client` and `address` are
+-- those of its latest use.
 CREATE TABLE Token (
     digest BINARY(32) NOT NULL PRIMARY KEY,
     userid BIGINT NOT NULL,
-    expires BIGINT NOT NULL
+    expires BIGINT NOT NULL,
+    created BIGINT NOT NULL DEFAULT 0,
+    used BIGINT NOT NULL DEFAULT 0,
+    client VARCHAR(256) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
+    address VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT ''
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 CREATE INDEX token_userid ON Token (userid);
 
 CREATE INDEX token_expires ON Token (expires);
+
+-- Codes that let somebody register, as digests; `uses` is how often each still does, `expires` in ms since the epoch.
+CREATE TABLE Invitation (
+    digest BINARY(32) NOT NULL PRIMARY KEY,
+    uses BIGINT NOT NULL,
+    expires BIGINT NOT NULL,
+    created BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+-- Deleted accounts whose texts are being erased; until `due`, in ms since the epoch, some may still come in.
+CREATE TABLE Erasure (
+    userid BIGINT NOT NULL PRIMARY KEY,
+    due BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- The running nodes, a row for each life of one. A node whose `beat` stands still is dead.
 CREATE TABLE Node (

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from trio_chat import invite
     from trio_chat.check import command as check
     from trio_chat.client import script, terminal
     from trio_chat.verify import command as verify
@@ -59,8 +60,19 @@ def _parser() -> argparse.ArgumentParser:
     check.add_arguments(checker)
     checker.set_defaults(run=lambda options: check.main(options, _settings(options), trio.run))
 
+    inviter = commands.add_parser(
+        "invite",
+        help="make a code with which somebody can register",
+        description="Make a code with which somebody can register where --registration is invitation. It takes the settings of "
+        "the server, for its database; servers may be running.",
+    )
+    _add_settings(inviter)
+    invite.add_arguments(inviter)
+    inviter.set_defaults(run=_invite)
+
     # Not for people, and so not in the list: how `serve --workers` starts each of them.
     commands.add_parser("worker").set_defaults(run=_work)
+
     client = commands.add_parser("client", help="chat in the terminal")
     terminal.add_arguments(client)
     client.set_defaults(run=terminal.main)
@@ -154,6 +166,19 @@ def _work(_: argparse.Namespace) -> int:
     settings = assignment.settings
     configure(settings.log_format, settings.log_level, worker=assignment.number)
     return 0 if trio.run(work, assignment) else 2
+
+
+def _invite(options: argparse.Namespace) -> int:
+    from trio_chat import invite
+    from trio_chat.logs import configure
+    from trio_chat.server import open_beside
+
+    settings = _settings(options)
+    configure(settings.log_format, "warning")
+    try:
+        return invite.main(options, lambda: open_beside(settings), trio.run)
+    except* StartupError as group:
+        raise startup_error(group) from None
 
 
 async def _serve_until_signalled(settings: Settings) -> None:

@@ -11,11 +11,18 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
+from trio_chat.account_commands import (
+    change_password,
+    delete_account,
+    export,
+    list_logins,
+    log_out_everywhere,
+    revoke_login,
+    settle,
+)
 from trio_chat.errors import BadRequest
 from trio_chat.services.login import log_in
-from trio_chat.session import Dialect
 from trio_chat.wire.messages import (
     AddFriend,
     CreateGroup,
@@ -66,6 +73,7 @@ def _hello(connection: Connection, request: Hello, ref: Ref | None) -> bool:
     if request.version != PROTOCOL_VERSION:
         raise BadRequest(f"version: this server speaks version {PROTOCOL_VERSION}", field="version")
     connection.session.greeted()
+    connection.client = request.client
     connection.receipts = request.receipts
     node = connection.node
     limits = node.settings.limits
@@ -110,7 +118,7 @@ def _received(connection: Connection, request: Received, _: Ref | None) -> bool:
 
 
 async def _register(connection: Connection, request: Register, ref: Ref | None) -> None:
-    userid = await connection.node.accounts.register(request.name, request.password)
+    userid = await connection.node.accounts.register(request)
     connection.answer(Kind.REGISTER_ACK, ref, {"errno": 0, "id": userid})
 
 
@@ -119,12 +127,7 @@ async def _login(connection: Connection, request: Login, ref: Ref | None) -> Non
 
 
 async def _logout(connection: Connection, _: Request, ref: Ref | None) -> None:
-    # What was sent before is answered before, each message in its place; but nobody is kept here for long by a backlog
-    # that he does not read, or that the database does not give: what then waits for its place is answered without it.
-    await connection.wait_stored()
-    if connection.session.dialect is Dialect.MODERN:
-        with trio.move_on_after(connection.node.settings.store_timeout):
-            await connection.wait_answered()
+    await settle(connection)
     token = connection.token
     if token is not None:
         await connection.node.accounts.revoke_token(token)
@@ -221,4 +224,10 @@ COMMANDS: dict[Kind, Command] = {
     Kind.FIND_USER: Command(later=_find_user),
     Kind.SEARCH: Command(later=_search),
     Kind.GROUP_INFO: Command(later=_group_info),
+    Kind.CHANGE_PASSWORD: Command(later=change_password),
+    Kind.LOGINS: Command(later=list_logins),
+    Kind.REVOKE_LOGIN: Command(later=revoke_login),
+    Kind.LOGOUT_EVERYWHERE: Command(later=log_out_everywhere),
+    Kind.EXPORT: Command(later=export),
+    Kind.DELETE_ACCOUNT: Command(later=delete_account),
 }

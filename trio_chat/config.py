@@ -185,6 +185,13 @@ class Settings:
     lease: float = _setting(6.0, "a node that shows no sign of life for this long is dead", validator=[ge(0.5), le(10)])
     sweep: float = _setting(1.0, "how often the database is looked at for what the bus lost", validator=_SECONDS)
     token_days: float = _setting(30.0, "how long a login token lasts, in days", validator=[gt(0), le(36500)])
+    registration: str = _setting(
+        "open",
+        "who may register: open (everybody), invitation (with a code of trio-chat invite), closed (nobody)",
+        validator=_one_of("open", "invitation", "closed"),
+        metavar="WHO",
+    )
+    password_length: int = _setting(1, "how many characters a new password has at least", validator=[ge(1), le(1024)])
     limits: Limits = attrs.field(factory=Limits)
 
     def __attrs_post_init__(self) -> None:

@@ -19,8 +19,18 @@ import trio
 
 from trio_chat.backlog import catch_up
 from trio_chat.commands import COMMANDS, DEAF
-from trio_chat.errors import Internal, RateLimited, RequestError, ShuttingDown, TooLarge, Unavailable, UnknownKind
+from trio_chat.errors import (
+    Internal,
+    LoginRevoked,
+    RateLimited,
+    RequestError,
+    ShuttingDown,
+    TooLarge,
+    Unavailable,
+    UnknownKind,
+)
 from trio_chat.outbox import Outbox, Receipt
+from trio_chat.services.tokens import Origin
 from trio_chat.session import Dialect, Identity, Session
 from trio_chat.transport.contract import End, Transport, TransportBroken
 from trio_chat.transport.proxy import BadProxyHeader, parse_proxy_header
@@ -84,6 +94,9 @@ class Connection:
         # When bytes last came, or the server listened again; infinity while it does not listen.
         self.last_heard = trio.current_time()
         self.pinged = False
+        # What the client calls itself, and how often all logins of its account had been ended when it logged in.
+        self.client = ""
+        self.epoch = 0
         # Whether the client wants to hear how far others have received.
         self.receipts = False
         self.peer = transport.peer
@@ -137,6 +150,12 @@ class Connection:
             self._reason = reason
             self._ending = True
             self._nursery.cancel_scope.cancel()
+
+    def dismiss(self) -> None:
+        """The login here was revoked: say so, as far as the client can still be told, and end the connection. Never blocks."""
+        self._fail(None, None, LoginRevoked())
+        self.flush()
+        self.close(End.REVOKED)
 
     async def wait_ended(self) -> None:
         """Wait until the connection is closed and forgotten. Cancelling is safe."""
@@ -367,6 +386,12 @@ class Connection:
         if self.session.dialect is Dialect.CLASSIC and kind is Kind.REGISTER and error.errno == 1:
             fields = {"errno": 1}
         self.answer(answer_kind(kind), ref, fields)
+
+    @property
+    def origin(self) -> Origin:
+        """Where a login on this connection comes from, as its owner is shown it."""
+        host = self.peer.rpartition(":")[0] if self.peer.count(":") == 1 or self.peer.startswith("[") else self.peer
+        return Origin(self.client, host.strip("[]")[:64])
 
     @property
     def storing(self) -> bool:

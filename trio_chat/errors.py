@@ -9,6 +9,7 @@ The tree:
     │   ├── UnknownKind             102
     │   ├── NotLoggedIn             103
     │   ├── AlreadyLoggedIn         104
+    │   ├── LoginRevoked            105  said without a request; then the connection ends
     │   ├── BadCredentials          1    classic number; LOGIN only
     │   ├── NameTaken               1    classic number; REGISTER only
     │   ├── AccountInUse            2    classic number; a classic LOGIN only
@@ -17,6 +18,9 @@ The tree:
     │   ├── NotAMember              112
     │   ├── AlreadyExists           113
     │   ├── Forbidden               114
+    │   ├── NoSuchLogin             115
+    │   ├── RegistrationClosed      116
+    │   ├── BadInvitation           117
     │   ├── TooLarge                120
     │   ├── RateLimited             121  with retry_after, in seconds
     │   ├── Unavailable             130  the database cannot be reached
@@ -37,16 +41,20 @@ __all__ = [
     "AlreadyLoggedIn",
     "BadCredentials",
     "BadFrame",
+    "BadInvitation",
     "BadRequest",
     "ChatError",
     "Forbidden",
     "Internal",
+    "LoginRevoked",
     "NameTaken",
     "NoSuchGroup",
+    "NoSuchLogin",
     "NoSuchUser",
     "NotAMember",
     "NotLoggedIn",
     "RateLimited",
+    "RegistrationClosed",
     "RequestError",
     "ShuttingDown",
     "StartupError",
@@ -110,6 +118,10 @@ class AlreadyLoggedIn(RequestError):
     errno, error, default = 104, "already_logged_in", "this connection is logged in; log out first"
 
 
+class LoginRevoked(RequestError):
+    errno, error, default = 105, "login_revoked", "this login was ended; log in again"
+
+
 class BadCredentials(RequestError):
     errno, error, default = 1, "bad_credentials", "id or password is invalid!"
 
@@ -140,6 +152,18 @@ class AlreadyExists(RequestError):
 
 class Forbidden(RequestError):
     errno, error, default = 114, "forbidden", "this is not allowed"
+
+
+class NoSuchLogin(RequestError):
+    errno, error, default = 115, "no_such_login", "there is no such login of yours"
+
+
+class RegistrationClosed(RequestError):
+    errno, error, default = 116, "registration_closed", "nobody can register here; ask whoever runs this server"
+
+
+class BadInvitation(RequestError):
+    errno, error, default = 117, "bad_invitation", "registering here takes an invitation that is valid"
 
 
 class TooLarge(RequestError):

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from trio_chat.services.accounts import AccountService
     from trio_chat.services.admission import Admission
     from trio_chat.services.chat import ChatService
+    from trio_chat.services.deletion import Deletion
+    from trio_chat.services.endings import Endings
+    from trio_chat.services.export import ExportService
+    from trio_chat.services.logins import LoginService
     from trio_chat.services.presence import Presence
     from trio_chat.services.receipts import Receipts
     from trio_chat.services.search import SearchService
@@ -37,6 +41,10 @@ class Node:
     messages: MessageLog
     groups: Groups
     accounts: AccountService
+    logins: LoginService
+    endings: Endings
+    export: ExportService
+    deletion: Deletion
     admission: Admission
     chat: ChatService
     search: SearchService

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,8 @@ class Router:
         self._marks: dict[tuple[int, str], tuple[int, float]] = {}
         # While a login is loading, how far the conversations went that it may not have seen when it read its own.
         self._loading: Counter[int] = Counter()
+        # Who takes what is said on a channel that is not the router's own.
+        self._takers: dict[str, Callable[[bytes], None]] = {}
         self._unheard: dict[str, int] = {}
 
     @property
@@ -555,9 +557,19 @@ class Router:
         elif channel == PRESENCE_CHANNEL:
             userid, state, changed = msgspec.json.decode(body, type=tuple[int, str, int])
             self.state_changed(StateChange(userid, state, changed))
+        elif channel in self._takers:
+            self._takers[channel](body)
         else:
             userid, groupid, position = msgspec.json.decode(body, type=tuple[int, int, int])
             self.joined(userid, groupid, Cursor(group_conv(groupid), position, position, position))
+
+    def take_hints(self, channel: str, take: Callable[[bytes], None]) -> None:
+        """From `run` on, what other nodes say on a channel goes to `take`, which never blocks; it begins with no `{`."""
+        self._takers[channel] = take
+
+    def publish_hint(self, channel: str, body: bytes) -> None:
+        """Say something to those of the other nodes that take it. Never blocks."""
+        self._bus.publish([(channel, self._prefix + body)])
 
     def missed(self) -> None:
         """The bus may have lost events: look into the database at once."""
@@ -567,7 +579,7 @@ class Router:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fill holes and look for what the bus lost, until cancelled. Cancelling is safe."""
-        self._channels.want([PRESENCE_CHANNEL])
+        self._channels.want([PRESENCE_CHANNEL, *self._takers])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fill_holes)
             nursery.start_soon(self._look_regularly)

@@ -40,6 +40,10 @@ from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
 from trio_chat.services.admission import Admission
 from trio_chat.services.chat import ChatService
+from trio_chat.services.deletion import Deletion
+from trio_chat.services.endings import Endings
+from trio_chat.services.export import ExportService
+from trio_chat.services.logins import LoginService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
 from trio_chat.services.receipts import Receipts
@@ -48,9 +52,13 @@ from trio_chat.store.accounts import Accounts
 from trio_chat.store.append import Appender
 from trio_chat.store.clock import DatabaseClock
 from trio_chat.store.contract import Database
+from trio_chat.store.deletion import Deletions
+from trio_chat.store.export import Exports
 from trio_chat.store.groups import Groups
 from trio_chat.store.log import MessageLog
+from trio_chat.store.logins import Logins
 from trio_chat.store.mysql import MySQL
+from trio_chat.store.names import Names
 from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
 from trio_chat.store.search import MessageSearch
@@ -62,7 +70,17 @@ from trio_chat.transport.tcp import Turn, accept_loop, listen
 from trio_chat.wire.messages import Kind, encode
 from trio_chat.writer import Writer
 
-__all__ = ["Foundation", "Server", "Shared", "Source", "describe", "listening", "open_node", "open_server"]
+__all__ = [
+    "Foundation",
+    "Server",
+    "Shared",
+    "Source",
+    "describe",
+    "listening",
+    "open_beside",
+    "open_node",
+    "open_server",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -221,6 +239,8 @@ async def open_server(settings: Settings | None = None, shared: Shared | None = 
         async with _open_database(url, settings) as database:
             try:
                 await migrate(database)
+                if claimed := await Names(database).claim_all():
+                    log.info("claimed names", count=claimed)
             except Unavailable as error:
                 raise StartupError(
                     f"the database {describe(url)} cannot be used: {error.__cause__ or error}"
@@ -273,6 +293,8 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
             await parts.start(node.router.run)
             await parts.start(bus.run, node.router)
             await parts.start(node.receipts.run)
+            await parts.start(node.endings.run)
+            await parts.start(node.deletion.run)
             await parts.start(node.writer.run)
             await node.presence.start()
             await parts.start(node.presence.run)
@@ -313,7 +335,15 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     life = f"{name} {secrets.token_hex(4)}"
     router = Router(messages, foundation.bus, receipts, life, settings.sweep, counters)
     receipts.tell = router.publish_delivered
-    accounts = AccountService(Accounts(database), foundation.passwords, token_days=settings.token_days)
+    accounts = AccountService(
+        Accounts(database),
+        foundation.passwords,
+        token_days=settings.token_days,
+        registration=settings.registration,
+        shortest=settings.password_length,
+    )
+    logins = LoginService(Logins(database), accounts)
+    endings = Endings(Logins(database), router, settings.sweep)
     chat = ChatService(
         messages,
         groups,
@@ -325,6 +355,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         history_bytes=limits.frame,
         members=limits.members,
     )
+    endings.gone = chat.forget_user
     return Node(
         settings=settings,
         name=name,
@@ -332,6 +363,10 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         messages=messages,
         groups=groups,
         accounts=accounts,
+        logins=logins,
+        endings=endings,
+        export=ExportService(Exports(database), logins, chat),
+        deletion=Deletion(Deletions(database), accounts),
         admission=Admission(limits.logins),
         chat=chat,
         search=SearchService(MessageSearch(database), chat, window=limits.search),
@@ -359,10 +394,22 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
 
 
 @asynccontextmanager
-async def _open_database(url: str, settings: Settings) -> AsyncIterator[SQLite | MySQL]:
+async def open_beside(settings: Settings) -> AsyncIterator[Database]:
+    """The database, for a command of the operator; servers may be running on it. Raises `StartupError`."""
+    url = settings.database or default_database()
+    try:
+        async with _open_database(url, settings, beside=True) as database:
+            await migrate(database)
+            yield database
+    except Unavailable as error:
+        raise StartupError(f"the database {describe(url)} cannot be used: {error.__cause__ or error}") from error
+
+
+@asynccontextmanager
+async def _open_database(url: str, settings: Settings, *, beside: bool = False) -> AsyncIterator[SQLite | MySQL]:
     if url.startswith("sqlite:///"):
         path = Path(unquote(url.removeprefix("sqlite:///")))
-        async with SQLite.open(path, patience=settings.store_timeout) as sqlite:
+        async with SQLite.open(path, patience=settings.store_timeout, beside=beside) as sqlite:
             yield sqlite
     else:
         opening = MySQL.from_url(url, timeout=settings.store_timeout, pool=settings.store_connections)

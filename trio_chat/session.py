@@ -57,6 +57,12 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (L, Kind.FIND_USER): L,
     (L, Kind.SEARCH): L,
     (L, Kind.GROUP_INFO): L,
+    (L, Kind.CHANGE_PASSWORD): L,
+    (L, Kind.LOGINS): L,
+    (L, Kind.REVOKE_LOGIN): L,
+    (L, Kind.LOGOUT_EVERYWHERE): A,
+    (L, Kind.EXPORT): L,
+    (L, Kind.DELETE_ACCOUNT): A,
 }
 
 
@@ -96,9 +102,9 @@ class Session:
         self._enter(Kind.LOGIN)
         self.identity = identity
 
-    def logged_out(self) -> None:
-        """LOGOUT has succeeded: the connection is anonymous again."""
-        self._enter(Kind.LOGOUT)
+    def logged_out(self, kind: Kind = Kind.LOGOUT) -> None:
+        """LOGOUT, or another request that ends the login, has succeeded: the connection is anonymous again."""
+        self._enter(kind)
         self.identity = None
 
     def close(self) -> None:

@@ -43,6 +43,11 @@ STATEMENTS = (
     "store.append",
     "store.clock",
     "store.accounts",
+    "store.deletion",
+    "store.export",
+    "store.invitations",
+    "store.logins",
+    "store.names",
     "store.groups",
     "store.presence",
     "store.search",
@@ -61,12 +66,14 @@ PURE = (
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
 )
-CORE = ("router", "channels", "writer", "backlog", "node", "commands", "connection")
+CORE = ("router", "channels", "writer", "backlog", "node", "commands", "account_commands", "connection")
 
 #: A module belongs to the first layer that names it.
 LAYERS = (
     Layer("packages", ("wire", "store", "bus", "services", "transport", "check", "verify", "verify.programs")),
-    Layer("pure", PURE, ours=PURE, libraries=("attrs", "cattrs", "msgspec")),
+    # Its libraries are tables: of what PRECIS allows, and of what looks alike.
+    Layer("names", ("names",), ours=("errors",), libraries=("attrs", "precis_i18n")),
+    Layer("pure", PURE, ours=(*PURE, "names"), libraries=("attrs", "cattrs", "msgspec")),
     Layer("checker", CHECKER, ours=CHECKER, libraries=("attrs", "msgspec")),
     Layer("settings", ("config",), ours=("address", "errors"), libraries=("attrs", "cattrs", "platformdirs")),
     Layer("logging", ("logs",), libraries=("structlog",)),
@@ -125,6 +132,7 @@ LAYERS = (
             *STATEMENTS,
             "background",
             "bus.contract",
+            "names",
             "services.*",
             "router",
             "session.Identity",
@@ -187,6 +195,11 @@ LAYERS = (
         ),
         libraries=("attrs", "cryptography", "hiredis", "msgspec", "trio"),
     ),
+    Layer(
+        "operator's commands",
+        ("invite",),
+        ours=("errors", "services.invitations", "services.tokens", "store.contract", "store.invitations"),
+    ),
     Layer("composition root", ("server",), ours=("*",), libraries=("attrs", "structlog", "trio")),
     Layer("public names", ("",), ours=("config", "server")),
     Layer(
@@ -204,6 +217,7 @@ LAYERS = (
             "errors",
             "logs",
             "server",
+            "invite",
             "check.command",
             "client.script",
             "client.terminal",

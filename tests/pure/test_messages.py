@@ -16,10 +16,14 @@ from trio_chat.errors import BadFrame, BadRequest, RequestError
 from trio_chat.wire.messages import (
     REQUESTS,
     AddFriend,
+    ChangePassword,
     Conversations,
     CreateGroup,
+    DeleteAccount,
     Direct,
     Envelope,
+    Export,
+    ExportAfter,
     FindUser,
     Group,
     GroupInfo,
@@ -28,13 +32,16 @@ from trio_chat.wire.messages import (
     JoinGroup,
     Kind,
     Login,
+    Logins,
     Logout,
+    LogoutEverywhere,
     Ping,
     Pong,
     Read,
     Received,
     Register,
     Request,
+    RevokeLogin,
     Search,
     SearchBefore,
     Typing,
@@ -73,6 +80,12 @@ NUMBERS = {
     32: "SEARCH",
     33: "GROUP_INFO",
     34: "DELIVERED",
+    35: "CHANGE_PASSWORD",
+    36: "LOGINS",
+    37: "REVOKE_LOGIN",
+    38: "LOGOUT_EVERYWHERE",
+    39: "EXPORT",
+    40: "DELETE_ACCOUNT",
 }
 
 #: A valid request of every kind: its fields, the least first, and what they are read as.
@@ -88,6 +101,7 @@ VALID: list[tuple[Kind, dict[str, Any], Request]] = [
     (Kind.LOGOUT, {"id": "ignored"}, Logout()),
     (Kind.REGISTER, {"name": "a", "password": "p"}, Register("a", "p")),
     (Kind.REGISTER, {"name": "\U0001f600" * 50, "password": "é" * 1024}, Register("\U0001f600" * 50, "é" * 1024)),
+    (Kind.REGISTER, {"name": "a", "password": "p", "invitation": "i" * 128}, Register("a", "p", "i" * 128)),
     (Kind.DIRECT, {"toid": 1, "msg": ""}, Direct(1, "")),
     (Kind.DIRECT, {"toid": INT64, "msg": "m" * 60000}, Direct(INT64, "m" * 60000)),
     (Kind.DIRECT, {"toid": 5, "msg": "hi", "time": "t" * 64, "key": "k" * 64}, Direct(5, "hi", "t" * 64, "k" * 64)),
@@ -120,6 +134,13 @@ VALID: list[tuple[Kind, dict[str, Any], Request]] = [
     ),
     (Kind.GROUP_INFO, {}, GroupInfo()),
     (Kind.GROUP_INFO, {"groupid": 1, "groupname": "g"}, GroupInfo(1, "g")),
+    (Kind.CHANGE_PASSWORD, {"password": "p", "newpassword": "é" * 1024}, ChangePassword("p", "é" * 1024)),
+    (Kind.LOGINS, {}, Logins()),
+    (Kind.REVOKE_LOGIN, {"login": "0123456789abcdef"}, RevokeLogin("0123456789abcdef")),
+    (Kind.LOGOUT_EVERYWHERE, {}, LogoutEverywhere()),
+    (Kind.EXPORT, {}, Export()),
+    (Kind.EXPORT, {"after": {"conv": "g:1", "seq": 0}}, Export(ExportAfter("g:1", 0))),
+    (Kind.DELETE_ACCOUNT, {"password": "p"}, DeleteAccount("p")),
 ]
 
 MISSING: Any = object()
@@ -131,6 +152,7 @@ NO_NULL = [None]
 NO_ID = [*NO_INTEGER, 0, -1, INT64 + 1, 10**30]
 NO_SEQ = [*NO_INTEGER, -1, INT64 + 1, 10**30]
 NO_NAME = [*NO_TEXT, *NO_NULL, MISSING, "", "n" * 51, "\U0001f600" * 51]
+NO_PASSWORD = [*NO_TEXT, *NO_NULL, MISSING, "", "p" * 1025]
 NO_CONV = [
     *NO_TEXT,
     *NO_NULL,
@@ -166,7 +188,8 @@ REFUSED: dict[tuple[Kind, str], list[Any]] = {
     (Kind.LOGIN, "password"): NO_TEXT,
     (Kind.LOGIN, "token"): [*NO_TEXT, "t" * 129],
     (Kind.REGISTER, "name"): NO_NAME,
-    (Kind.REGISTER, "password"): [*NO_TEXT, *NO_NULL, MISSING, "", "p" * 1025],
+    (Kind.REGISTER, "password"): NO_PASSWORD,
+    (Kind.REGISTER, "invitation"): [*NO_TEXT, "i" * 129],
     (Kind.DIRECT, "toid"): [*NO_ID, *NO_NULL, MISSING],
     (Kind.DIRECT, "msg"): [*NO_TEXT, *NO_NULL, MISSING],
     (Kind.DIRECT, "time"): [*NO_TEXT, "t" * 65],
@@ -199,6 +222,13 @@ REFUSED: dict[tuple[Kind, str], list[Any]] = {
     (Kind.SEARCH, "limit"): [*NO_SEQ, *NO_NULL, 0, 2**31 + 1],
     (Kind.GROUP_INFO, "groupid"): NO_ID,
     (Kind.GROUP_INFO, "groupname"): [name for name in NO_NAME if name is not None and name is not MISSING],
+    (Kind.CHANGE_PASSWORD, "password"): NO_PASSWORD,
+    (Kind.CHANGE_PASSWORD, "newpassword"): NO_PASSWORD,
+    (Kind.REVOKE_LOGIN, "login"): [
+        *(*NO_TEXT, *NO_NULL, MISSING, "", "0123456789abcde", "0123456789ABCDEF", "0123456789abcdef\n", "g" * 16)
+    ],
+    (Kind.EXPORT, "after"): [5, "x", [], {"conv": "x", "seq": 1}, {"conv": "g:1", "seq": -1}],
+    (Kind.DELETE_ACCOUNT, "password"): NO_PASSWORD,
 }
 
 ONE_VALID = {kind: fields for kind, fields, _ in reversed(VALID)} | {Kind.PING: {}}
@@ -318,7 +348,7 @@ def test_escapes_in_names_and_texts_are_what_they_stand_for() -> None:
     assert read(rb'{"\u006dsgid":6,"to\u0069d":5,"msg":"\ud83d\ude00\u0000\/"}')[1] == Direct(5, "\U0001f600\0/")
 
 
-@pytest.mark.parametrize("msgid", [0, -1, 2, 11, 24, 29, 34, 35, 2**31, 2**63, 2**64, 10**100, -(10**100)], ids=shown)
+@pytest.mark.parametrize("msgid", [0, -1, 2, 11, 24, 29, 34, 1000, 2**31, 2**63, 2**64, 10**100, -(10**100)], ids=shown)
 def test_an_integer_that_is_no_request_has_an_envelope_all_the_same(msgid: int) -> None:
     envelope, request = read(b'{"msgid":%d,"ref":"r"}' % msgid)
     assert (envelope.msgid, envelope.ref, request) == (msgid, "r", None)

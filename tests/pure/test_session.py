@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,12 @@ LEGAL = [(state, kind) for state, kind in CELLS if kind in ALLOWED[state]]
 ILLEGAL = [cell for cell in CELLS if cell not in LEGAL]
 
 #: The outcomes that a session is told of.
-OUTCOMES = {
+OUTCOMES: dict[Kind, Callable[[Session], None]] = {
     Kind.HELLO: Session.greeted,
     Kind.LOGIN: lambda session: session.logged_in(ANN),
     Kind.LOGOUT: Session.logged_out,
+    Kind.LOGOUT_EVERYWHERE: lambda session: session.logged_out(Kind.LOGOUT_EVERYWHERE),
+    Kind.DELETE_ACCOUNT: lambda session: session.logged_out(Kind.DELETE_ACCOUNT),
 }
 
 
@@ -98,11 +101,13 @@ def test_an_outcome_moves_the_session_exactly_where_its_request_is_legal(state: 
         assert facts(session) == before
 
 
-def test_only_login_and_logout_change_the_state() -> None:
+def test_only_a_login_and_what_ends_one_change_the_state() -> None:
     moves = {(before, kind, after) for (before, kind), after in TRANSITIONS.items() if before is not after}
     assert moves == {
         (State.ANONYMOUS, Kind.LOGIN, State.LOGGED_IN),
         (State.LOGGED_IN, Kind.LOGOUT, State.ANONYMOUS),
+        (State.LOGGED_IN, Kind.LOGOUT_EVERYWHERE, State.ANONYMOUS),
+        (State.LOGGED_IN, Kind.DELETE_ACCOUNT, State.ANONYMOUS),
     }
 
 

@@ -96,7 +96,7 @@ def left_behind(world: World) -> Iterator[str]:
             yield f"{life.name}: after everybody left it has {len(node.connections)} connections"
         if node.writer.queued or node.presence.busy or node.receipts._moves:
             yield f"{life.name}: after everybody left there is work"
-        if channels := [channel for channel in life.bus._channels if channel != "presence"]:
+        if channels := [channel for channel in life.bus._channels if channel not in {"presence", "logins"}]:
             yield f"{life.name}: after everybody left it is subscribed to {channels}"
     online = world.cluster.engine.look("SELECT id, state FROM User WHERE state <> 'offline'")
     if online:

@@ -24,17 +24,32 @@ from trio_chat.client.connection import Dial, Link, only_error, tcp_dial
 from trio_chat.client.errors import ConnectionLost
 from trio_chat.client.incoming import (
     ConversationList,
+    Exported,
     Found,
     FriendAdded,
     GroupCreated,
     GroupJoined,
     HistoryPage,
+    LoginList,
     Registered,
     Stored,
     UserFound,
     convert,
+    message_of,
 )
-from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Person, Sent, User
+from trio_chat.client.model import (
+    Conversation,
+    ExportPage,
+    Friend,
+    Group,
+    Login,
+    Member,
+    Message,
+    Page,
+    Person,
+    Sent,
+    User,
+)
 from trio_chat.client.options import DEFAULT_SERVER, Endpoint, Options
 from trio_chat.client.outgoing import Request
 from trio_chat.client.protocol import Protocol
@@ -142,13 +157,17 @@ class Chat:
 
     # The account.
 
-    async def register(self, name: str, password: str) -> int:
+    async def register(self, name: str, password: str, *, invitation: str | None = None) -> int:
         """Make an account; returns its id. Does not log in.
 
-        `name` has 1 to 50 characters, `password` 1 to 1024. Raises `NameTaken`, `BadRequest`, `RateLimited`, and
-        `AlreadyLoggedIn` where somebody is. Cancelled, the account may or may not have been made.
+        `name` has 1 to 50 characters, `password` 1 to 1024; `invitation` is a code, where the server asks for one.
+        Raises `NameTaken`, `BadRequest`, `RateLimited`, `RegistrationClosed`, `BadInvitation`, and `AlreadyLoggedIn`
+        where somebody is. Cancelled, the account may or may not have been made.
         """
-        return (await self._ask(Kind.REGISTER, Registered, {"name": name, "password": password})).id
+        fields: dict[str, Any] = {"name": name, "password": password}
+        if invitation is not None:
+            fields["invitation"] = invitation
+        return (await self._ask(Kind.REGISTER, Registered, fields)).id
 
     @overload
     async def login(self, who: int | str, password: str) -> User: ...
@@ -182,6 +201,49 @@ class Chat:
         After `ConnectionLost` one is logged out here; whether the token was revoked is not known.
         """
         await self._ask(Kind.LOGOUT, None, {})
+
+    async def change_password(self, password: str, new: str) -> None:
+        """Change the password from `password` to `new`, and end all other logins of this account.
+
+        Raises `BadCredentials` where `password` is not the present one, `BadRequest`, `RateLimited`. Cancelled, or after
+        `ConnectionLost`, it may or may not have happened.
+        """
+        await self._ask(Kind.CHANGE_PASSWORD, None, {"password": password, "newpassword": new})
+
+    async def logins(self) -> tuple[Login, ...]:
+        """Where this account is logged in, the latest used first."""
+        return (await self._ask(Kind.LOGINS, LoginList, {}, repeatable=True)).entries()
+
+    async def revoke_login(self, login: Login | str) -> None:
+        """End a login: its token is of no more use, and the connection that it has ends within seconds.
+
+        Raises `NoSuchLogin`, and `BadRequest` for this client's own: see `logout`.
+        """
+        name = login.id if isinstance(login, Login) else login
+        await self._ask(Kind.REVOKE_LOGIN, None, {"login": name})
+
+    async def logout_everywhere(self) -> None:
+        """End all logins of this account, this one too. The rest is as with `logout`."""
+        await self._ask(Kind.LOGOUT_EVERYWHERE, None, {})
+
+    async def export(self, after: Message | None = None) -> ExportPage:
+        """A part of all that the server has of this account: the first, or the one behind the message `after`."""
+        fields = {} if after is None else {"after": {"conv": after.conv, "seq": after.seq}}
+        answer = await self._ask(Kind.EXPORT, dict[str, Any], fields, repeatable=True)
+        page = convert(answer, Exported)
+        me = 0 if self.user is None else self.user.id
+        profile = None
+        if after is None:
+            apart = {"msgid", "ref", "errno", "messages", "more"}
+            profile = {name: value for name, value in answer.items() if name not in apart}
+        return ExportPage(profile, tuple(message_of(frame, me) for frame in page.messages), page.more)
+
+    async def delete_account(self, password: str) -> None:
+        """Delete this account for good, with the texts of its messages. Nobody is logged in afterwards.
+
+        Raises `BadCredentials`, `RateLimited`. Cancelled, or after `ConnectionLost`, it may or may not have happened.
+        """
+        await self._ask(Kind.DELETE_ACCOUNT, None, {"password": password})
 
     # Messages.
 

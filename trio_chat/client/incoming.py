@@ -8,12 +8,13 @@ import attrs
 import msgspec
 
 from trio_chat.client.errors import ProtocolViolation
-from trio_chat.client.model import Conversation, Friend, Group, Member, Message, Page, Person, Sent
+from trio_chat.client.model import Conversation, Friend, Group, Login, Member, Message, Page, Person, Sent
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import DeliveredFrame
 
 __all__ = [
     "ConversationList",
+    "Exported",
     "Found",
     "FriendAdded",
     "Greeting",
@@ -21,6 +22,7 @@ __all__ = [
     "GroupJoined",
     "HistoryPage",
     "Limits",
+    "LoginList",
     "Presence",
     "ReadMark",
     "Registered",
@@ -210,6 +212,38 @@ class ConversationList:
 
     def entries(self) -> tuple[Conversation, ...]:
         return tuple(entry.conversation() for entry in self.conversations)
+
+
+@attrs.define
+class LoginEntry:
+    login: str
+    created: int = 0
+    used: int = 0
+    expires: int = 0
+    client: str = ""
+    address: str = ""
+    current: bool = False
+
+    def entry(self) -> Login:
+        return Login(self.login, self.created, self.used, self.expires, self.client, self.address, self.current)
+
+
+@attrs.define
+class LoginList:
+    """REPLY to LOGINS."""
+
+    logins: list[LoginEntry] = attrs.field(factory=list[LoginEntry])
+
+    def entries(self) -> tuple[Login, ...]:
+        return tuple(entry.entry() for entry in self.logins)
+
+
+@attrs.define
+class Exported:
+    """REPLY to EXPORT; what the first page has beside this is taken as it is."""
+
+    messages: list[DeliveredFrame] = attrs.field(factory=list[DeliveredFrame])
+    more: bool = False
 
 
 @attrs.define

@@ -7,7 +7,7 @@ Events tell of the latest state, messages are a log. So events may be merged and
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 
 import attrs
@@ -20,8 +20,10 @@ __all__ = [
     "Disconnected",
     "Event",
     "EventQueue",
+    "ExportPage",
     "Friend",
     "Group",
+    "Login",
     "Member",
     "Message",
     "Page",
@@ -148,6 +150,35 @@ class Conversation:
     read_seq: int
     peer_received_seq: int | None = None
     peer_read_seq: int | None = None
+
+
+@attrs.frozen
+class Login:
+    """Where this account is logged in, or can log itself in again without the password.
+
+    `client` is what the program there calls itself, `address` from where it last logged in, `current` whether it is this
+    one. Times are in milliseconds since the epoch by the server's clock, 0 where it does not know.
+    """
+
+    id: str
+    created: int
+    used: int
+    expires: int
+    client: str
+    address: str
+    current: bool
+
+
+@attrs.frozen
+class ExportPage:
+    """A part of all that the server has of this account. `more` says whether there is another behind it.
+
+    `profile` is in the first page only: the account, its friends, groups, conversations and logins, as they are on the wire.
+    """
+
+    profile: Mapping[str, object] | None
+    messages: tuple[Message, ...]
+    more: bool
 
 
 @attrs.frozen

@@ -51,6 +51,7 @@ from trio_chat.client.session import ALLOWED, TRANSITIONS, Account, Cause, Liven
 from trio_chat.errors import (
     AlreadyLoggedIn,
     ChatError,
+    LoginRevoked,
     NotLoggedIn,
     RequestError,
     ShuttingDown,
@@ -151,7 +152,7 @@ class Protocol:
                 again.append(request)
             else:
                 request.fail(ConnectionLost(error.reason, request.kind))
-                if request.kind is Kind.LOGOUT:
+                if request.kind in {Kind.LOGOUT, Kind.LOGOUT_EVERYWHERE}:
                     # Whether the token was revoked is not known; that the user wants to be out is.
                     self._signed_out(NotLoggedIn)
         self._waiting.extendleft(reversed(again))
@@ -300,6 +301,9 @@ class Protocol:
                     self._answered(request, fields, now)
                 elif isinstance(error := refusal(fields, Kind.PING), ShuttingDown):
                     self._leaving = str(error)  # said to everybody, not in answer to anything
+                elif isinstance(error, LoginRevoked) and user is not None:
+                    # Somebody wants this client out: it does not come back by the password that it may still have.
+                    self._shut_out(LoginRevoked)
 
     def _answered(self, request: Request, fields: dict[str, Any], now: float) -> None:
         error = refusal(fields, request.kind)
@@ -310,9 +314,11 @@ class Protocol:
                 self._greeted(error, fields)
             case Kind.LOGIN:
                 self._login_answered(request, error, fields, now)
-            case Kind.LOGOUT:
+            case Kind.LOGOUT | Kind.LOGOUT_EVERYWHERE | Kind.DELETE_ACCOUNT:
                 if error is None:
                     self._signed_out(NotLoggedIn)
+            case Kind.CHANGE_PASSWORD if error is None:
+                self.account.password_changed(request.fields["newpassword"])
             case Kind.DIRECT | Kind.GROUP:
                 self._message_answered(request, error, fields, now)
             case Kind.HISTORY | Kind.CONVERSATIONS if self.account.user is not None:
@@ -407,7 +413,7 @@ class Protocol:
             return
         for request in [waiting for waiting in self._waiting if self.state in ALLOWED[waiting.kind]]:
             self._waiting.remove(request)
-            if request.kind is Kind.LOGOUT:
+            if request.kind in {Kind.LOGOUT, Kind.LOGOUT_EVERYWHERE}:
                 self.flush_receipts()
             self._write(request)
         if self.state is State.ANONYMOUS:

@@ -84,6 +84,12 @@ ALLOWED: MappingProxyType[Kind, frozenset[State]] = MappingProxyType(
         Kind.FIND_USER: _ONLINE,
         Kind.SEARCH: _ONLINE,
         Kind.GROUP_INFO: _ONLINE,
+        Kind.CHANGE_PASSWORD: _ONLINE,
+        Kind.LOGINS: _ONLINE,
+        Kind.REVOKE_LOGIN: _ONLINE,
+        Kind.LOGOUT_EVERYWHERE: _ONLINE,
+        Kind.EXPORT: _ONLINE,
+        Kind.DELETE_ACCOUNT: _ONLINE,
     }
 )
 
@@ -148,6 +154,10 @@ class Account:
         self.token = answer.token
         self.friends = {entry.id: entry.friend() for entry in answer.friends}
         self.groups = {entry.id: entry.group() for entry in answer.groups}
+
+    def password_changed(self, password: str) -> None:
+        """The account has a new password: it is what logs in again where the token is refused."""
+        self._password = password
 
     def leave(self) -> None:
         """Nobody is logged in any more."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-import time
-
 import attrs
 
 from trio_chat.errors import BadCredentials, BadRequest, NoSuchUser
+from trio_chat.names import check_user_name, password_forms, prepare_password
+from trio_chat.services.invitations import Invitations
 from trio_chat.services.passwords import PasswordHasher
+from trio_chat.services.tokens import Origin, digest_of, make_token, now_ms
 from trio_chat.session import Identity
-from trio_chat.store.accounts import Accounts, Friend
-from trio_chat.wire.messages import Login
+from trio_chat.store.accounts import Account, Accounts, Friend
+from trio_chat.wire.messages import Login, Register
 
 __all__ = ["AccountService", "Credentials"]
 
@@ -21,34 +20,55 @@ _DAY_MS = 86_400_000
 
 @attrs.frozen
 class Credentials:
-    """Who has proven to be whom; `token` is the secret he proved it with, if it was one."""
+    """Who has proven to be whom; `token` is the secret he proved it with, if it was one.
+
+    `epoch` is how often all logins of the account had been ended by then.
+    """
 
     identity: Identity
     token: str | None
+    epoch: int
 
 
 class AccountService:
-    """All may raise `Unavailable`; cancelling is safe."""
+    """All may raise `Unavailable`; cancelling is safe. New passwords have at least `shortest` characters."""
 
-    def __init__(self, accounts: Accounts, passwords: PasswordHasher, *, token_days: float) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        passwords: PasswordHasher,
+        *,
+        token_days: float,
+        registration: str = "open",
+        shortest: int = 1,
+    ) -> None:
         self._accounts = accounts
         self._passwords = passwords
+        self._invitations = Invitations(registration)
+        self._shortest = shortest
         self._token_ms = int(token_days * _DAY_MS)
 
-    async def register(self, name: str, password: str) -> int:
-        """Make an account and return its id. Raises `NameTaken`, `BadRequest`, `RateLimited`."""
-        check_name("name", name)
-        hashed = await self._passwords.hash(password)
-        return await self._accounts.register(name, hashed)
+    async def register(self, request: Register) -> int:
+        """Make an account and return its id.
 
-    async def authenticate(self, login: Login) -> Credentials:
+        Raises `RegistrationClosed`, `BadInvitation`, `NameTaken`, `BadRequest`, `RateLimited`.
+        """
+        invitation = self._invitations.check(request.invitation)
+        check_user_name("name", request.name)
+        hashed = await self.hash(self.prepare("password", request.password))
+        return await self._accounts.register(request.name, hashed, invitation, now_ms())
+
+    async def authenticate(self, login: Login, origin: Origin) -> Credentials:
         """Find out who logs in; a token is renewed by that. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
         if login.token is not None:
-            now = _now()
-            account = await self._accounts.use_token(_digest(login.token), now + self._token_ms, now)
+            now = now_ms()
+            digest = digest_of(login.token)
+            account = await self._accounts.use_token(
+                digest, now + self._token_ms, now, client=origin.client, address=origin.address
+            )
             if account is None:
                 raise BadCredentials("this token is not valid; log in with the password")
-            return Credentials(Identity(account.id, account.name), login.token)
+            return Credentials(Identity(account.id, account.name), login.token, account.epoch)
         if login.id is None and login.name is None:
             raise BadRequest("id: is missing", field="id")
         if login.password is None:
@@ -58,19 +78,43 @@ class AccountService:
             candidate = await self._accounts.by_id(login.id)
         elif login.name is not None and len(login.name) <= 50:
             candidate = await self._accounts.by_name(login.name)
-        correct = await self._passwords.verify(candidate.password if candidate else None, login.password)
-        if candidate is None or not correct:
-            raise BadCredentials
-        return Credentials(Identity(candidate.id, candidate.name), None)
+        account = await self._proven(candidate, login.password)
+        return Credentials(Identity(account.id, account.name), None, account.epoch)
 
-    async def make_token(self, userid: int) -> str:
-        """A new secret that logs this account in. The database keeps only its digest."""
-        token, now = secrets.token_urlsafe(32), _now()
-        await self._accounts.keep_token(_digest(token), userid, now + self._token_ms, now)
+    async def prove(self, userid: int, password: str) -> Account:
+        """Whoever asks knows the account's password. Raises `BadCredentials`, `RateLimited`."""
+        return await self._proven(await self._accounts.by_id(userid), password)
+
+    async def _proven(self, account: Account | None, password: str) -> Account:
+        """The account, where this is its password; with no account the refusal takes the same time."""
+        hashed = account.password if account else None
+        for form in password_forms(password):
+            if await self._passwords.verify(hashed, form) and account is not None:
+                return account
+        raise BadCredentials
+
+    def prepare(self, field: str, password: str) -> str:
+        """A new password as it is hashed. Raises `BadRequest` where it will not do."""
+        return prepare_password(field, password, self._shortest)
+
+    async def hash(self, prepared: str) -> str:
+        """Raises `RateLimited`."""
+        return await self._passwords.hash(prepared)
+
+    async def make_token(self, userid: int, epoch: int = 0, origin: Origin | None = None) -> str:
+        """A new secret that logs this account in. The database keeps only its digest.
+
+        Raises `BadCredentials` where all logins of the account were ended since `epoch`.
+        """
+        token, now, origin = make_token(), now_ms(), origin or Origin()
+        if not await self._accounts.keep_token(
+            digest_of(token), userid, epoch, now + self._token_ms, now, client=origin.client, address=origin.address
+        ):
+            raise BadCredentials
         return token
 
     async def revoke_token(self, token: str) -> None:
-        await self._accounts.revoke_token(_digest(token))
+        await self._accounts.revoke_token(digest_of(token))
 
     async def friends(self, userid: int) -> list[Friend]:
         return await self._accounts.friends(userid)
@@ -82,7 +126,7 @@ class AccountService:
         return await self._accounts.add_friend(userid, friendid)
 
     async def find(self, name: str) -> Friend:
-        """Who has exactly this name. Raises `NoSuchUser`."""
+        """Who has this name, in capitals or not. Raises `NoSuchUser`."""
         found = await self._accounts.find(name)
         if found is None:
             raise NoSuchUser("there is no user of this name")
@@ -90,17 +134,3 @@ class AccountService:
 
     async def exists(self, userid: int) -> bool:
         return await self._accounts.by_id(userid) is not None
-
-
-def check_name(field: str, name: str) -> None:
-    """Raise `BadRequest` where a name has blanks around it or characters that cannot be seen."""
-    if name != name.strip() or not name.isprintable():
-        raise BadRequest(f"{field}: has blanks around it or characters that cannot be printed", field=field)
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from trio_chat.errors import BadRequest, NoSuchGroup, NoSuchUser, NotAMember, TooLarge
+from trio_chat.names import check_group_name
 from trio_chat.router import LocalAccount, Router
-from trio_chat.services.accounts import AccountService, check_name
+from trio_chat.services.accounts import AccountService
 from trio_chat.services.receipts import Receipts
 from trio_chat.store.append import Draft
 from trio_chat.store.groups import GroupRecord, Groups
@@ -90,6 +91,10 @@ class ChatService:
             self._known_users.clear()
         self._known_users.add(request.toid)
 
+    def forget_user(self, userid: int) -> None:
+        """This account is no more. Never blocks."""
+        self._known_users.discard(userid)
+
     async def membership(self, account: LocalAccount, groupid: int) -> None:
         """Raise `NotAMember` or `NoSuchGroup` where the account is not in the group, known here or not."""
         if groupid in account.groups:
@@ -105,7 +110,7 @@ class ChatService:
 
     async def create_group(self, account: LocalAccount, name: str, description: str) -> int:
         """Raises `AlreadyExists`, `BadRequest`."""
-        check_name("groupname", name)
+        check_group_name("groupname", name)
         with self._router.loading(account.id):
             groupid = await self._groups.create(account.id, name, description)
             self._router.publish_joined(account.id, groupid, 0)

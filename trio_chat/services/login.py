@@ -33,26 +33,34 @@ _OFFLINE = 300
 #: so it is tried so often, with pauses (seconds) in which others have their turn.
 _TRIES = 4
 _PAUSE = 0.1
+#: A login that took longer, in seconds, is compared with the database once more.
+_LONG = 1.0
 
 
 async def log_in(connection: Connection, request: Login, ref: Ref | None) -> None:
     """Do a LOGIN and answer it. Raises `RequestError`; then, and when cancelled, nothing of it remains."""
     node = connection.node
+    began = trio.current_time()
     credentials: Credentials | None = None
     if request.token is None:
         # The hashes of passwords have a queue of their own.
-        credentials = await node.accounts.authenticate(request)
+        credentials = await node.accounts.authenticate(request, connection.origin)
     for _ in range(_TRIES - 1):
         try:
             async with node.admission.turn():
-                credentials = credentials or await node.accounts.authenticate(request)
+                credentials = credentials or await node.accounts.authenticate(request, connection.origin)
                 await _enter(connection, credentials, ref)
-                return
+                break
         except AccountInUse:
             await trio.sleep(_PAUSE)
-    async with node.admission.turn():
-        assert credentials is not None
-        await _enter(connection, credentials, ref)
+    else:
+        async with node.admission.turn():
+            assert credentials is not None
+            await _enter(connection, credentials, ref)
+    assert credentials is not None
+    if trio.current_time() - began > _LONG:
+        # What was revoked since may have been looked for before this connection was there.
+        node.endings.check(credentials.identity.id)
 
 
 async def _enter(connection: Connection, credentials: Credentials, ref: Ref | None) -> None:
@@ -74,7 +82,7 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
                     missed = await node.messages.undelivered(identity.id, _OFFLINE)
                     cursors, missed = _own_are_received(identity.id, cursors, missed)
             elif token is None:
-                token = await node.accounts.make_token(identity.id)
+                token = await node.accounts.make_token(identity.id, credentials.epoch, connection.origin)
             # From here on without an await.
             account = router.attach(
                 connection,
@@ -84,6 +92,7 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
                 (friend.as_change() for friend in friends),
             )
             connection.log_in(identity, account, token)
+            connection.epoch = credentials.epoch
             friend_list = [friend.fields(router.state_of(friend.id)) for friend in friends]
             group_list = [attrs.asdict(group) for group in groups]
             if is_classic:

@@ -6,21 +6,27 @@ from typing import Any
 
 import attrs
 
-from trio_chat.errors import AlreadyExists, NameTaken, NoSuchUser
+from trio_chat.errors import AlreadyExists, BadInvitation, NameTaken, NoSuchUser
+from trio_chat.names import user_forms
 from trio_chat.store.contract import Database, Steps, UniqueViolation
+from trio_chat.store.invitations import use_invitation
+from trio_chat.store.names import claim, find_owner
 from trio_chat.store.presence import StateChange
 from trio_chat.store.steps import query, transaction
 
 __all__ = ["Account", "Accounts", "Friend"]
 
+_ACCOUNT = "id, name, password, epoch"
+
 
 @attrs.frozen
 class Account:
-    """An account as it logs in; `password` is its argon2 hash."""
+    """An account as it logs in; `password` is its argon2 hash, `epoch` counts how often all its logins were ended."""
 
     id: int
     name: str
     password: str
+    epoch: int
 
 
 @attrs.frozen
@@ -47,47 +53,79 @@ class Accounts:
     database: Database
 
     @transaction
-    def register(self, name: str, password: str) -> Steps[int]:
-        """Store a new account and return its id. Raises `NameTaken`."""
+    def register(self, name: str, password: str, invitation: bytes | None = None, now: int = 0) -> Steps[int]:
+        """Store a new account and return its id; an `invitation` (its digest) is used up by it.
+
+        Raises `NameTaken` where one of that name, or like it, exists, and `BadInvitation` where it is none at `now`, in
+        milliseconds since the epoch.
+        """
         try:
-            result = yield "INSERT INTO User (name, password) VALUES (?, ?)", (name, password)
+            if invitation is not None and not (yield from use_invitation(self.database.dialect, invitation, now)):
+                raise BadInvitation
+            result = yield "INSERT INTO User (name, password, named) VALUES (?, ?, 1)", (name, password)
+            yield from claim("user", result.inserted, user_forms(name))
         except UniqueViolation:
             raise NameTaken from None
         return result.inserted
 
     @query
     def by_id(self, userid: int) -> Steps[Account | None]:
-        result = yield "SELECT id, name, password FROM User WHERE id = ?", (userid,)
+        result = yield f"SELECT {_ACCOUNT} FROM User WHERE id = ? AND deleted = 0", (userid,)
         return Account(*result.rows[0]) if result.rows else None
 
     @query
     def by_name(self, name: str) -> Steps[Account | None]:
-        result = yield "SELECT id, name, password FROM User WHERE name = ?", (name,)
+        """The account of this name; where there is none, the one whose name is the same but for capitals and the like."""
+        result = yield f"SELECT {_ACCOUNT} FROM User WHERE name = ? AND deleted = 0", (name,)
+        if not result.rows:
+            owner = yield from find_owner("user", user_forms(name))
+            result = yield f"SELECT {_ACCOUNT} FROM User WHERE id = ? AND deleted = 0", (owner or 0,)
         return Account(*result.rows[0]) if result.rows else None
 
     @query
     def find(self, name: str) -> Steps[Friend | None]:
-        """What others may know of an account."""
-        result = yield "SELECT id, name, state, changed FROM User WHERE name = ?", (name,)
+        """What others may know of an account, found as `by_name` does."""
+        result = yield "SELECT id, name, state, changed FROM User WHERE name = ? AND deleted = 0", (name,)
+        if not result.rows:
+            owner = yield from find_owner("user", user_forms(name))
+            result = yield "SELECT id, name, state, changed FROM User WHERE id = ? AND deleted = 0", (owner or 0,)
         return Friend(*result.rows[0]) if result.rows else None
 
     @transaction
-    def keep_token(self, digest: bytes, userid: int, expires: int, now: int) -> Steps[None]:
-        """Store a new token. Expired ones, whosever they are, are removed on the way."""
+    def keep_token(
+        self, digest: bytes, userid: int, epoch: int, expires: int, now: int, *, client: str = "", address: str = ""
+    ) -> Steps[bool]:
+        """Store a new token, unless all logins were ended since `epoch`; returns whether it was stored.
+
+        Expired ones, whosever they are, are removed on the way.
+        """
+        lock = self.database.dialect.for_update
+        found = yield f"SELECT epoch FROM User WHERE id = ? AND deleted = 0{lock}", (userid,)
+        if not found.rows or found.rows[0][0] != epoch:
+            return False
         yield "DELETE FROM Token WHERE expires <= ?", (now,)
-        yield "INSERT INTO Token (digest, userid, expires) VALUES (?, ?, ?)", (digest, userid, expires)
+        yield (
+            "INSERT INTO Token (digest, userid, expires, created, used, client, address) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (digest, userid, expires, now, now, client, address),
+        )
+        return True
 
     @transaction
-    def use_token(self, digest: bytes, expires: int, now: int) -> Steps[Account | None]:
+    def use_token(
+        self, digest: bytes, expires: int, now: int, *, client: str = "", address: str = ""
+    ) -> Steps[Account | None]:
         """Renew a token and return the account that it logs in; None where it has expired or been revoked.
 
         One that is revoked at the same time stays revoked.
         """
-        renewed = yield "UPDATE Token SET expires = ? WHERE digest = ? AND expires > ?", (expires, digest, now)
+        renewed = yield (
+            "UPDATE Token SET expires = ?, used = ?, client = ?, address = ? WHERE digest = ? AND expires > ?",
+            (expires, now, client, address, digest, now),
+        )
         if not renewed.changed:
             return None
         result = yield (
-            "SELECT u.id, u.name, u.password FROM Token t JOIN User u ON u.id = t.userid WHERE t.digest = ?",
+            "SELECT u.id, u.name, u.password, u.epoch FROM Token t JOIN User u ON u.id = t.userid WHERE t.digest = ?",
             (digest,),
         )
         return Account(*result.rows[0])
@@ -108,7 +146,7 @@ class Accounts:
     @transaction
     def add_friend(self, userid: int, friendid: int) -> Steps[Friend]:
         """Put `friendid` on the list of `userid`. Raises `NoSuchUser`, `AlreadyExists`."""
-        found = yield "SELECT id, name, state, changed FROM User WHERE id = ?", (friendid,)
+        found = yield "SELECT id, name, state, changed FROM User WHERE id = ? AND deleted = 0", (friendid,)
         if not found.rows:
             raise NoSuchUser
         try:

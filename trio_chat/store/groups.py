@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import attrs
 
 from trio_chat.errors import AlreadyExists, NoSuchGroup
+from trio_chat.names import group_forms
 from trio_chat.store.contract import Database, Steps, UniqueViolation, Value
+from trio_chat.store.names import claim, find_owner
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 from trio_chat.wire.conversation import group_conv
 
@@ -40,10 +42,17 @@ class Groups:
 
     @transaction
     def create(self, userid: int, groupname: str, groupdesc: str) -> Steps[int]:
-        """Store a new group with its creator in it and return its id. Raises `AlreadyExists`."""
+        """Store a new group with its creator in it and return its id.
+
+        Raises `AlreadyExists` where one of that name, or like it, exists.
+        """
         now = self.database.dialect.now_ms
         try:
-            result = yield "INSERT INTO AllGroup (groupname, groupdesc) VALUES (?, ?)", (groupname, groupdesc)
+            result = yield (
+                "INSERT INTO AllGroup (groupname, groupdesc, named) VALUES (?, ?, 1)",
+                (groupname, groupdesc),
+            )
+            yield from claim("group", result.inserted, group_forms(groupname))
         except UniqueViolation:
             raise AlreadyExists("there is a group of this name already") from None
         groupid = result.inserted
@@ -122,9 +131,10 @@ class Groups:
 
     @query
     def by_name(self, groupname: str) -> Steps[int | None]:
-        """The id of the group of exactly this name."""
+        """The id of the group of this name; where there is none, of the one whose name is the same but for capitals."""
         found = yield "SELECT id FROM AllGroup WHERE groupname = ?", (groupname,)
-        return found.rows[0][0] if found.rows else None
+        groupid: int | None = found.rows[0][0] if found.rows else None
+        return groupid or (yield from find_owner("group", group_forms(groupname)))
 
     @query
     def positions(self, groupid: int, members: Sequence[int]) -> Steps[dict[int, tuple[int, int]]]:

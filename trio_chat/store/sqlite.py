@@ -61,14 +61,15 @@ class SQLite:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, *, patience: float = 3.0) -> AsyncIterator[SQLite]:
+    async def open(cls, path: Path, *, patience: float = 3.0, beside: bool = False) -> AsyncIterator[SQLite]:
         """Open the file, made where it is missing. Raises `StartupError` where that fails or another server has it.
 
+        `beside`: a server may have it, this is only a command that looks or changes a little.
         `patience`, in seconds, is how long a transaction may wait until it is begun. Then it is seen through: it waits a
         little more where another process has the file.
         """
         database = cls(path, patience)
-        with _lock(path):
+        with contextlib.nullcontext() if beside else _lock(path):
             try:
                 _create(path)
                 for thread in (database._writer, database._reader):

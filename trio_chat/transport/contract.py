@@ -26,6 +26,7 @@ class End(Enum):
     TOO_LONG = "too long"  #: a frame was over the limit
     DEAF = "does not read"  #: the client does not take what is sent to it
     SILENT = "silent"  #: the client shows no sign of life
+    REVOKED = "login revoked"  #: its login was ended from elsewhere
     FAILED = "failed"  #: a defect of the server, or its sudden end
 
 

@@ -116,7 +116,7 @@ class TcpTransport:
         """Ends this half; what is behind the end of the stream nobody can be told."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        return reason in {End.TOO_LONG, End.FULL}
+        return reason in {End.TOO_LONG, End.FULL, End.REVOKED}
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:

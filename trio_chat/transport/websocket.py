@@ -38,6 +38,7 @@ _CODES = {
     End.TOO_LONG: CloseCode.MESSAGE_TOO_BIG,
     End.DEAF: CloseCode.POLICY_VIOLATION,
     End.SILENT: CloseCode.POLICY_VIOLATION,
+    End.REVOKED: CloseCode.POLICY_VIOLATION,
     End.FAILED: CloseCode.INTERNAL_ERROR,
 }
 

@@ -20,10 +20,14 @@ __all__ = [
     "KINDS",
     "REQUESTS",
     "AddFriend",
+    "ChangePassword",
     "Conversations",
     "CreateGroup",
+    "DeleteAccount",
     "Direct",
     "Envelope",
+    "Export",
+    "ExportAfter",
     "FindUser",
     "Group",
     "GroupInfo",
@@ -32,7 +36,9 @@ __all__ = [
     "JoinGroup",
     "Kind",
     "Login",
+    "Logins",
     "Logout",
+    "LogoutEverywhere",
     "Ping",
     "Pong",
     "Read",
@@ -40,6 +46,7 @@ __all__ = [
     "Ref",
     "Register",
     "Request",
+    "RevokeLogin",
     "Search",
     "SearchBefore",
     "Typing",
@@ -78,6 +85,12 @@ class Kind(IntEnum):
     SEARCH = 32
     GROUP_INFO = 33
     DELIVERED = 34
+    CHANGE_PASSWORD = 35
+    LOGINS = 36
+    REVOKE_LOGIN = 37
+    LOGOUT_EVERYWHERE = 38
+    EXPORT = 39
+    DELETE_ACCOUNT = 40
 
 
 # What both databases can store and JSON can carry.
@@ -117,8 +130,11 @@ class Logout:
 
 @attrs.define
 class Register:
+    """`invitation` is the code of one, where the server asks for it."""
+
     name: Name
     password: Password
+    invitation: Annotated[str, Meta(max_length=128)] | None = None
 
 
 @attrs.define
@@ -237,6 +253,47 @@ class GroupInfo:
     groupname: Name | None = None
 
 
+@attrs.define
+class ChangePassword:
+    """`password` is the present one."""
+
+    password: Password
+    newpassword: Password
+
+
+@attrs.define
+class Logins:
+    pass
+
+
+@attrs.define
+class RevokeLogin:
+    login: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+
+
+@attrs.define
+class LogoutEverywhere:
+    pass
+
+
+@attrs.define
+class ExportAfter:
+    """The message that the next page begins behind: the last of the one before."""
+
+    conv: Conv
+    seq: Seq
+
+
+@attrs.define
+class Export:
+    after: ExportAfter | None = None
+
+
+@attrs.define
+class DeleteAccount:
+    password: Password
+
+
 Request = (
     Login
     | Logout
@@ -257,6 +314,12 @@ Request = (
     | FindUser
     | Search
     | GroupInfo
+    | ChangePassword
+    | Logins
+    | RevokeLogin
+    | LogoutEverywhere
+    | Export
+    | DeleteAccount
 )
 
 #: The requests: every kind that a client may send.
@@ -280,6 +343,12 @@ REQUESTS: dict[Kind, type[Request]] = {
     Kind.FIND_USER: FindUser,
     Kind.SEARCH: Search,
     Kind.GROUP_INFO: GroupInfo,
+    Kind.CHANGE_PASSWORD: ChangePassword,
+    Kind.LOGINS: Logins,
+    Kind.REVOKE_LOGIN: RevokeLogin,
+    Kind.LOGOUT_EVERYWHERE: LogoutEverywhere,
+    Kind.EXPORT: Export,
+    Kind.DELETE_ACCOUNT: DeleteAccount,
 }
 
 #: The kind that a request's msgid stands for.
@@ -331,8 +400,8 @@ def _bad_request(error: msgspec.ValidationError) -> BadRequest:
     found = _FIELD.search(reason)
     field = (found[1] or found[2]) if found else ""
     reason = reason.partition(" - at `")[0].replace("`", "")
-    if "matching regex" in reason:  # the one pattern there is
-        reason = "is not d:LOW:HIGH or g:GROUPID"
+    if "matching regex" in reason:
+        reason = "is not a login's id" if field == "login" else "is not d:LOW:HIGH or g:GROUPID"
     return BadRequest(f"{field}: {reason}" if field else reason, field=field)
 
 

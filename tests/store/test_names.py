@@ -1,0 +1,96 @@
+"""Names in both databases: of two that look alike one is given out, and what was given out before there were claims stays."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.store.conftest import Store
+from trio_chat.errors import AlreadyExists, NameTaken
+from trio_chat.store.contract import Result, Steps, Value
+from trio_chat.store.names import Names
+
+ALIKE = ["Alice", "аlice", "A1ice", "ALICE"]
+
+
+async def ask(store: Store, sql: str, *parameters: Value) -> list[tuple[object, ...]]:
+    def steps() -> Steps[Result]:
+        return (yield sql, parameters)
+
+    return list((await store.database.run(steps)).rows)
+
+
+async def test_of_names_that_look_alike_one_is_given_out(store: Store) -> None:
+    userid = await store.accounts.register("alice", "x")
+    for name in ALIKE:
+        with pytest.raises(NameTaken):
+            await store.accounts.register(name, "x")
+    assert await ask(store, "SELECT COUNT(*) FROM User") == [(1,)]
+    group = await store.groups.create(userid, "alice", "")  # another kind of name
+    for name in ALIKE:
+        with pytest.raises(AlreadyExists):
+            await store.groups.create(userid, name, "")
+    assert await ask(store, "SELECT COUNT(*) FROM AllGroup") == [(1,)]
+    for name in ("alice", "ALICE", "ａlice"):
+        found = await store.accounts.by_name(name)
+        assert found is not None
+        assert found.id == userid
+        friend = await store.accounts.find(name)
+        assert friend is not None
+        assert (friend.id, friend.name) == (userid, "alice")
+        assert await store.groups.by_name(name) == group
+    assert await store.accounts.by_name("аlice") is None  # it only looks so
+    assert await store.groups.by_name("аlice") is None
+
+
+async def test_several_nodes_give_it_out_once(stores: tuple[Store, Store]) -> None:
+    made: list[int] = []
+    refused: list[str] = []
+
+    async def register(store: Store, name: str) -> None:
+        try:
+            made.append(await store.accounts.register(name, "x"))
+        except NameTaken:
+            refused.append(name)
+
+    async with trio.open_nursery() as nursery:
+        for number, name in enumerate(ALIKE):
+            nursery.start_soon(register, stores[number % 2], name)
+    assert (len(made), len(refused)) == (1, 3)
+
+
+async def test_names_from_before_the_claims(stores: tuple[Store, Store]) -> None:
+    """Whoever has a name keeps it and logs in by it, however it looks; the older one has the claim."""
+    one, two = stores
+    names = ["😀 from before", *ALIKE, "bob"]
+    for name in names:
+        await ask(one, "INSERT INTO User (name, password) VALUES (?, ?)", name, f"password of {name}")
+        await ask(one, "INSERT INTO AllGroup (groupname) VALUES (?)", name)
+
+    async def claim(store: Store) -> None:
+        await Names(store.database).claim_all()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(claim, one)
+        nursery.start_soon(claim, two)
+    assert await Names(one.database).claim_all() == 0
+    for name in names:
+        found = await one.accounts.by_name(name)
+        assert found is not None
+        assert (found.name, found.password) == (name, f"password of {name}")
+        assert await one.groups.by_name(name) is not None
+    found = await one.accounts.by_name("aLICE")
+    assert found is not None
+    assert found.name == "Alice"
+    for name in ("BOB", "alice", "😀 FROM before"):
+        with pytest.raises(NameTaken):
+            await one.accounts.register(name, "x")
+
+
+async def test_more_names_than_one_statement_takes(store: Store) -> None:
+    for number in range(0, 1200, 100):
+        rows = ",".join(f"('name {each}', '-')" for each in range(number, number + 100))
+        await ask(store, f"INSERT INTO User (name, password) VALUES {rows}")
+    assert await Names(store.database).claim_all() == 1200
+    with pytest.raises(NameTaken):
+        await store.accounts.register("NAME 1199", "x")
