@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -182,23 +183,32 @@ def _invite(options: argparse.Namespace) -> int:
 
 
 async def _serve_until_signalled(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, and so does one while it starts."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once, and so does one while it starts.
+
+    SIGHUP reloads the certificate; where it says that the server's terminal has gone, it is a signal to stop as well.
+    """
     from trio_chat.server import open_server
 
-    ready, stop = trio.Event(), trio.Event()
+    running: Server | None = None
+    stop = trio.Event()
+    in_terminal = os.isatty(0)
 
     async def obey(signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
-        await anext(signals)
-        stop.set()
-        if ready.is_set():
-            await anext(signals)
+        async for number in signals:
+            if number == signal.SIGHUP and not (in_terminal and not os.isatty(0)):
+                if running is not None:
+                    running.reload()
+            elif running is None or stop.is_set():
+                break
+            else:
+                stop.set()
         everything.cancel()
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey, signals, nursery.cancel_scope)
             async with open_server(settings) as server:
-                ready.set()
+                running = server
                 _announce(settings, [str(address) for address in server.addresses], server.database, server.pages)
                 await stop.wait()
                 # The end of the block drains.

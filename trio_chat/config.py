@@ -6,6 +6,7 @@ limits is `--limit NAME=VALUE`, `TRIO_CHAT_LIMITS_NAME`, and `name` in the file'
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -61,12 +62,22 @@ def _origins(_: object, __: object, value: tuple[str, ...]) -> None:
             raise ValueError("an origin is https://HOST or https://HOST:PORT, without anything behind it")
 
 
+def _networks(_: object, __: object, value: tuple[str, ...]) -> None:
+    for network in value:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError("a network is an address, or as 10.0.0.0/8 without bits behind its prefix") from None
+
+
 def _node_name(_: object, __: object, value: str) -> None:
     if len(value) > 255 or not value.isprintable():
         raise ValueError("it is at most 255 characters that can be printed")
 
 
 _SECONDS = [gt(0), lt(math.inf)]
+#: This machine itself.
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 def _setting(default: Any, doc: str, *, validator: Any = None, metavar: str = "") -> Any:
@@ -113,6 +124,12 @@ class Limits:
     history: int = _setting(200, "messages in one HISTORY reply", validator=ge(1))
     search: int = _setting(100000, "messages that a search looks at, the latest of its user's", validator=ge(0))
     connections: int = _setting(50000, "connections; over it new ones are told to come later", validator=ge(1))
+    handshakes: int = _setting(
+        1000, "connections within a TLS handshake or a PROXY header; over it the oldest is closed", validator=ge(1)
+    )
+    handshake_seconds: float = _setting(
+        10.0, "how long a TLS handshake with a PROXY header may take", validator=_SECONDS
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -157,9 +174,20 @@ class Settings:
         validator=[ge(1), le(128)],
         metavar="N",
     )
-    proxy_protocol: bool = _setting(
-        False, "a load balancer says who the client is: by a PROXY header, over HTTP by X-Forwarded-For; default off"
+    tls_cert: Path | None = _setting(  # noqa: RUF009 (a field as every other)
+        None, "encrypt `tcp` and `http`: the certificate and those up to its authority, in PEM", metavar="FILE"
     )
+    tls_key: Path | None = _setting(  # noqa: RUF009
+        None, "the certificate's key, in PEM; default in the same file", metavar="FILE"
+    )
+    proxy_from: tuple[str, ...] = _setting(
+        (),
+        "load balancers at these addresses say who the client is: by a PROXY header, over HTTP also by X-Forwarded-For "
+        "(repeatable)",
+        validator=_networks,
+        metavar="NETWORK",
+    )
+    proxy_protocol: bool = _setting(False, "the same as proxy_from 127.0.0.0/8 and ::1; default off")
     log_format: str = _setting("console", "console or json", validator=_one_of("console", "json"), metavar="FORMAT")
     log_level: str = _setting(
         "info",
@@ -199,6 +227,11 @@ class Settings:
             for field in attrs.fields(type(limits)):
                 if field.type in {int, "int"} and not isinstance(getattr(limits, field.name), int):
                     raise TypeError(f"{field.name} is an integer")
+
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]:
+        """The networks of the load balancers that are believed."""
+        return (*self.proxy_from, *(_LOOPBACK if self.proxy_protocol else ()))
 
 
 def setting_names() -> Iterator[tuple[str, attrs.Attribute[Any]]]:
@@ -334,6 +367,10 @@ def _convert(to: Any, value: object) -> Any:
         if not isinstance(texts, list | tuple):
             raise TypeError("it is one text or a list of them")
         return tuple(part.strip() for text in texts for part in _to_str(text, str).split(","))
+    if to == Path | None:
+        if "://" in _to_str(value, str):
+            raise ValueError("it is a file")
+        return Path(_to_str(value, str))
     if to == Address | None:
         return None if value == "off" else _to_address(value, Address)
     return _STRICT.structure(value, to)

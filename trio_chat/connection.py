@@ -33,7 +33,7 @@ from trio_chat.outbox import Outbox, Receipt
 from trio_chat.services.tokens import Origin
 from trio_chat.session import Dialect, Identity, Session
 from trio_chat.transport.contract import End, Transport, TransportBroken
-from trio_chat.transport.proxy import BadProxyHeader, parse_proxy_header
+from trio_chat.transport.proxy import begins_proxied
 from trio_chat.wire import classic
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.frames import FrameSplitter
@@ -58,6 +58,8 @@ _TYPING_IN = 20
 #: When somebody for whom there is no room should try again, in seconds.
 _COME_BACK = 10
 _REPLY = int(Kind.REPLY)
+#: Why a connection is refused that begins with a PROXY header which is not expected.
+_NOT_TRUSTED = "a PROXY header from an address that is not believed; see the setting proxy_from"
 #: Nobody waits for what becomes of these.
 _UNANSWERED = {Kind.RECEIVED, Kind.PONG}
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
@@ -216,15 +218,15 @@ class Connection:
 
     async def _read(self) -> None:
         """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
-        settings, writer = self.node.settings, self.node.writer
+        writer = self.node.writer
         try:
-            if settings.proxy_protocol and self._transport.kind == "tcp":
-                first = await self._read_proxy_header()
-                listening = bool(first)
-                if first:
-                    self._received(first)
-            else:
-                listening = True
+            first = await self._transport.receive()
+            if begins_proxied(first):
+                log.warning("connection refused", peer=self.peer, reason=_NOT_TRUSTED)
+                return
+            listening = bool(first)
+            if first:
+                self._received(first)
             while listening and not self._splitter.overflowed:
                 # While it is the server that does not listen, the client's silence means nothing.
                 self.last_heard = math.inf
@@ -237,8 +239,6 @@ class Connection:
         except TransportBroken:
             self.close(End.BROKEN)
             await trio.lowlevel.checkpoint()
-        except BadProxyHeader as error:
-            log.warning("connection refused", peer=self.peer, reason=str(error))
 
     def _received(self, data: bytes) -> bool:
         """Do what the client has sent; returns whether to read on at once. Called by whoever noticed that there is something."""
@@ -266,19 +266,6 @@ class Connection:
         """End the connection because of a defect of the server, and log it. Never blocks."""
         log.error("connection failed", peer=self.peer, user=self.account and self.account.id, exc_info=error)
         self.close(End.FAILED)
-
-    async def _read_proxy_header(self) -> bytes:
-        data = b""
-        while True:
-            more = await self._transport.receive()
-            if not more:
-                return b""
-            data += more
-            header = parse_proxy_header(data)
-            if header is not None:
-                peer, size = header
-                self.peer = peer or self.peer
-                return data[size:] or await self._transport.receive()
 
     async def _finish(self) -> None:
         """The client has ended its half: answer what it asked, send what is queued, for a bounded time."""

@@ -33,14 +33,15 @@ class Histogram:
 class Counters:
     """Since the node was started; `connections` are those of the moment.
 
-    `opened`, `closed` and `connections` are by transport, and `closed` by its reason too; `logins` and `rejected` by what
-    came of it: the name of the error, or `ok`.
+    `opened`, `closed` and `connections` are by transport, and `closed` by its reason too; `not_entered` by the reason;
+    `logins` and `rejected` by what came of it: the name of the error, or `ok`.
     """
 
     opened: Counter[str] = attrs.field(factory=Counter)
     connections: Counter[str] = attrs.field(factory=Counter)
     closed: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     turned_away: int = 0
+    not_entered: Counter[str] = attrs.field(factory=Counter)
     logins: Counter[str] = attrs.field(factory=Counter)
     rejected: Counter[str] = attrs.field(factory=Counter)
     frames: int = 0

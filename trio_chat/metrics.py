@@ -80,7 +80,7 @@ class NodeCollector(Collector):
         opened = CounterMetricFamily(
             "trio_chat_connections_opened", "Connections that were taken", labels=["transport"]
         )
-        for kind in ("tcp", "websocket"):
+        for kind in ("tcp", "tls", "websocket"):
             current.add_metric([kind], counters.connections[kind])
             opened.add_metric([kind], counters.opened[kind])
         yield current
@@ -92,6 +92,16 @@ class NodeCollector(Collector):
             closed.add_metric(labels, count)
         yield closed
         yield _counter("connections_turned_away", "Connections there was no room for", counters.turned_away)
+        yield _labelled(
+            "handshakes_failed",
+            "Connections that did not get through TLS or a PROXY header",
+            "reason",
+            counters.not_entered,
+        )
+        certificate = GaugeMetricFamily("trio_chat_certificate_expires_seconds", "When the certificate ends", labels=[])
+        if node.certificate is not None:
+            certificate.add_metric([], node.certificate.expires)
+        yield certificate
         yield _gauge("accounts_online", "Accounts that are logged in on this node", len(router.accounts))
         yield _labelled("logins", "Attempts to log in, by what came of them", "outcome", counters.logins)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trio_chat.services.search import SearchService
     from trio_chat.store.groups import Groups
     from trio_chat.store.log import MessageLog
+    from trio_chat.transport.certificate import Certificate
     from trio_chat.writer import Writer
 
 __all__ = ["Node"]
@@ -53,5 +54,6 @@ class Node:
     presence: Presence
     writer: Writer
     counters: Counters
+    certificate: Certificate | None = None
     connections: dict[Connection, None] = attrs.field(factory=dict)
     draining: bool = False

@@ -63,10 +63,13 @@ from trio_chat.store.presence import PresenceTable
 from trio_chat.store.schema import migrate
 from trio_chat.store.search import MessageSearch
 from trio_chat.store.sqlite import SQLite
+from trio_chat.transport.certificate import Certificate
 from trio_chat.transport.contract import End, Transport
+from trio_chat.transport.entrance import Entrance, accept_clients
 from trio_chat.transport.http import Page, Site, serve_http
 from trio_chat.transport.poller import Poller
-from trio_chat.transport.tcp import Turn, accept_loop, listen
+from trio_chat.transport.proxy import TrustedProxies
+from trio_chat.transport.tcp import Turn, listen
 from trio_chat.wire.messages import Kind, encode
 from trio_chat.writer import Writer
 
@@ -127,6 +130,8 @@ class Foundation:
     webs: Sequence[Callable[[Site, Callable[[Transport], None]], Awaitable[None]]] = ()
     pages: list[str] = attrs.field(factory=list)
     metrics: Callable[[Node], Page] = metrics_page
+    counters: Counters = attrs.field(factory=Counters)
+    certificate: Certificate | None = None
 
 
 class Server:
@@ -139,8 +144,19 @@ class Server:
         self.database = foundation.place
         #: The web client's addresses, as a browser takes them.
         self.pages = foundation.pages
+        self._certificate = foundation.certificate
         self._accepting = trio.CancelScope()
         self._connections = trio.CancelScope()
+
+    def reload(self) -> None:
+        """Read the certificate and its key again: new connections get it, those that there are go on as they are.
+
+        Where the files are of no use it is logged, and the former ones stay. Without TLS there is nothing to reload.
+        """
+        if self._certificate is None:
+            log.info("there is nothing to reload: no certificate is set")
+        else:
+            self._certificate.reload()
 
     async def drain(self) -> None:
         """Stop gracefully, within the settings' `drain` seconds; the server is then closed.
@@ -199,7 +215,6 @@ class Server:
             closed=lambda: self.node.draining,
             frame=settings.limits.frame,
             compression=settings.ws_compression,
-            proxied=settings.proxy_protocol,
         )
 
     def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:
@@ -233,6 +248,7 @@ async def open_server(settings: Settings | None = None, shared: Shared | None = 
     settings = settings or Settings()
     if settings.workers > 1:
         raise StartupError("workers are processes: the program trio-chat starts them, a server inside a program is one")
+    certificate = _certificate(settings)
     with listening(settings) if shared is None else nullcontext((shared.tcp, shared.http)) as (listeners, http):
         addresses = [Address(*sock.getsockname()[:2]) for sock in listeners]
         url = settings.database or default_database()
@@ -247,6 +263,14 @@ async def open_server(settings: Settings | None = None, shared: Shared | None = 
                 ) from error
             poller = Poller()
             turn = shared.turn if shared else None
+            counters = Counters()
+            entrance = Entrance(
+                trusted=TrustedProxies(settings.trusted_proxies),
+                certificate=certificate,
+                patience=settings.limits.handshake_seconds,
+                room=settings.limits.handshakes,
+                failed=counters.not_entered,
+            )
             foundation = Foundation(
                 name=settings.node or f"{socket.gethostname()}:{addresses[0].port}",
                 database=database,
@@ -254,12 +278,14 @@ async def open_server(settings: Settings | None = None, shared: Shared | None = 
                 alone=isinstance(database, SQLite),
                 bus=_make_bus(settings.bus),
                 passwords=Passwords(settings.limits.password_checks, shared.processes if shared else 1),
-                sources=[partial(accept_loop, listener, poller, turn=turn) for listener in listeners],
+                sources=[partial(accept_clients, listener, poller, entrance, turn=turn) for listener in listeners],
                 addresses=addresses,
                 carriers=[poller.run],
-                webs=[partial(serve_http, http, poller, turn=turn)] if http else [],
-                pages=[_url(sock) for sock in http],
+                webs=[partial(serve_http, http, poller, entrance, turn=turn)] if http else [],
+                pages=[_url(sock, "https" if certificate else "http") for sock in http],
                 metrics=shared.metrics if shared else metrics_page,
+                counters=counters,
+                certificate=certificate,
             )
             async with open_node(settings, foundation) as server:
                 yield server
@@ -330,7 +356,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     clock = DatabaseClock(trio.current_time)
     messages, groups = MessageLog(database, clock), Groups(database)
     receipts = Receipts(messages)
-    counters = Counters()
+    counters = foundation.counters
     # Not the node's name alone: what another one of that name says is not one's own.
     life = f"{name} {secrets.token_hex(4)}"
     router = Router(messages, foundation.bus, receipts, life, settings.sweep, counters)
@@ -390,6 +416,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
             patience=settings.store_timeout,
         ),
         counters=counters,
+        certificate=foundation.certificate,
     )
 
 
@@ -417,14 +444,22 @@ async def _open_database(url: str, settings: Settings, *, beside: bool = False) 
             yield mysql
 
 
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None:
+        if settings.tls_key is not None:
+            raise StartupError("--tls-key needs --tls-cert")
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key or settings.tls_cert)
+
+
 def _make_bus(url: str) -> Bus:
     return LocalBus() if url.startswith("local:") else RedisBus(url)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     """Where a browser on this machine finds the web client."""
     host, port = listener.getsockname()[:2]
-    return f"http://{Address('localhost' if ipaddress.ip_address(host).is_unspecified else host, port)}/"
+    return f"{scheme}://{Address('localhost' if ipaddress.ip_address(host).is_unspecified else host, port)}/"
 
 
 def describe(url: str) -> str:

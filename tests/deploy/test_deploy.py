@@ -17,6 +17,8 @@ import pytest
 import trio
 import yaml
 
+import trio_chat
+from tests.services.certificates import Authority
 from trio_chat import config
 from trio_chat.verify.programs.process import free_port
 
@@ -67,7 +69,7 @@ def test_compose_gives_the_nodes_settings_that_they_take(compose: dict[str, Any]
             variables[name] = re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value)
         loaded.append(config.load({}, variables))
     one, two = loaded
-    assert one.proxy_protocol
+    assert one.proxy_from == (compose["services"]["nginx"]["networks"]["front"]["ipv4_address"],)
     assert one.database == two.database == "mysql://trio_chat:secret@database:3306/trio_chat"
     assert one.bus == two.bus == "redis://:secret@redis:6379/0"
     assert [one.node, two.node] == NODES
@@ -96,7 +98,8 @@ def test_the_example_configuration_names_every_setting_with_its_default(tmp_path
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     loaded = config.load({}, {}, tmp_path / "all.toml")
     defaults = config.load({}, {})
-    assert attrs.evolve(loaded, database=defaults.database, node=defaults.node) == defaults
+    shown = attrs.evolve(loaded, database=defaults.database, node=defaults.node, tls_cert=None, tls_key=None)
+    assert shown == defaults
 
 
 # trio-chat.service
@@ -144,9 +147,17 @@ async def run_healthcheck(port: int, **variables: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("answer", "status"), [({"msgid": 21, "version": 1}, 0), ({"msgid": 24, "errno": 131}, 1)])
-@pytest.mark.parametrize("proxy_protocol", ["false", "true"])
+@pytest.mark.parametrize(
+    ("variables", "proxied"),
+    [
+        ({"TRIO_CHAT_PROXY_PROTOCOL": "false"}, False),
+        ({"TRIO_CHAT_PROXY_PROTOCOL": "true"}, True),
+        ({"TRIO_CHAT_PROXY_FROM": "172.30.60.10"}, False),
+        ({"TRIO_CHAT_PROXY_FROM": "172.30.60.10, 127.0.0.0/8"}, True),
+    ],
+)
 async def test_healthcheck_says_hello(
-    answer: dict[str, int], status: int, proxy_protocol: str, nursery: trio.Nursery
+    answer: dict[str, int], status: int, variables: dict[str, str], proxied: bool, nursery: trio.Nursery
 ) -> None:
     heard = []
 
@@ -162,11 +173,23 @@ async def test_healthcheck_says_hello(
 
     listeners = await nursery.start(trio.serve_tcp, node, 0)
     port: int = listeners[0].socket.getsockname()[1]
-    returned, error = await run_healthcheck(port, TRIO_CHAT_PROXY_PROTOCOL=proxy_protocol)
+    returned, error = await run_healthcheck(port, **variables)
     assert returned == status, error
     (received,) = heard
-    assert received.startswith(b"PROXY UNKNOWN\r\n") == (proxy_protocol == "true")
+    assert received.startswith(b"PROXY UNKNOWN\r\n") == proxied
     assert json.loads(received.splitlines()[-1])["msgid"] == 20
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_healthcheck_of_a_server_with_tls(tmp_path: Path, proxied: bool) -> None:
+    made = Authority(tmp_path).issue("chat.example")
+    variables = {"TRIO_CHAT_TLS_CERT": str(made.certificate), "TRIO_CHAT_TLS_KEY": str(made.key)}
+    if proxied:
+        variables["TRIO_CHAT_PROXY_FROM"] = "127.0.0.1"
+    database = {"database": f"sqlite:///{tmp_path / 'chat.db'}", "tcp": "127.0.0.1:0", "http": "off"}
+    async with trio_chat.open_server(config.load(database, variables)) as server:
+        returned, error = await run_healthcheck(server.addresses[0].port, **variables)
+        assert returned == 0, error
 
 
 async def test_healthcheck_fails_where_nobody_listens() -> None:

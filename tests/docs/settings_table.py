@@ -36,7 +36,7 @@ def _shown(default: Any) -> str:
         return f"`{str(default).lower()}`"
     if type(default) is tuple:
         return ", ".join(f"`{item}`" for item in default)
-    return f"`{default}`" if default != "" else ""
+    return f"`{default}`" if default not in {"", None} else ""
 
 
 if __name__ == "__main__":

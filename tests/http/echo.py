@@ -18,6 +18,7 @@ import trio
 
 from trio_chat.config import Address
 from trio_chat.transport.contract import End, Transport, TransportBroken
+from trio_chat.transport.entrance import Entrance
 from trio_chat.transport.http import Site, serve_http
 from trio_chat.transport.poller import Poller
 from trio_chat.transport.tcp import listen
@@ -43,13 +44,11 @@ async def echo(transport: Transport) -> None:
 
 async def main(port: int) -> None:
     poller = Poller()
-    site = Site(
-        pages={}, websocket="/ws", origins=(), closed=lambda: False, frame=1 << 25, compression=True, proxied=False
-    )
+    site = Site(pages={}, websocket="/ws", origins=(), closed=lambda: False, frame=1 << 25, compression=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(poller.run)
         listeners = listen(Address("127.0.0.1", port))
-        await serve_http(listeners, poller, site, lambda transport: nursery.start_soon(echo, transport))
+        await serve_http(listeners, poller, Entrance(), site, lambda transport: nursery.start_soon(echo, transport))
 
 
 if __name__ == "__main__":

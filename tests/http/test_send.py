@@ -22,6 +22,7 @@ class Kernel:
     """The transport below: takes at most `room` bytes."""
 
     kind = "kernel"
+    committed = 0
     peer = "nobody"
 
     def __init__(self) -> None:

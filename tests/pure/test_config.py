@@ -39,6 +39,13 @@ SAMPLES: dict[str, list[tuple[Any, Any]]] = {
     "bus": [(url, url) for url in ("redis://h:6379/0", "rediss://u:p@h/1", "local:")],
     "node": [(name, name) for name in ("one", "two", "drei ü")],
     "workers": [(2, 2), ("4", 4), ("128", 128)],
+    "tls_cert": [(file, Path(file)) for file in ("/a.pem", "b.pem", "/c d.pem")],
+    "tls_key": [(file, Path(file)) for file in ("/a.pem", "b.pem", "/c d.pem")],
+    "proxy_from": [
+        (["192.0.2.1"], ("192.0.2.1",)),
+        ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
+        (["2001:db8::/32"], ("2001:db8::/32",)),
+    ],
     "proxy_protocol": [(True, True), ("off", False), (True, True)],
     "log_format": [(text, text) for text in ("json", "console", "json")],
     "log_level": [(text, text) for text in ("debug", "warning", "error")],
@@ -65,6 +72,8 @@ SAMPLES: dict[str, list[tuple[Any, Any]]] = {
     "limits.history": [(1, 1), ("2", 2), ("3", 3)],
     "limits.search": [(0, 0), ("2", 2), ("3", 3)],
     "limits.connections": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.handshakes": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.handshake_seconds": [(0.5, 0.5), ("2", 2.0), ("3", 3.0)],
 }
 
 NO_NUMBER = ["", "many", "1,5", "0x10", [], {}, True]
@@ -98,6 +107,9 @@ WRONG: dict[str, list[Any]] = {
     "bus": ["redis", "redis:h", "amqp://h", *NO_TEXT],
     "node": ["n" * 256, "two\nlines", "\x1b[2J", *NO_TEXT],
     "workers": [*NO_COUNT, 0, 129],
+    "tls_cert": NO_TEXT,
+    "tls_key": NO_TEXT,
+    "proxy_from": ["", "nginx", "10.0.0.1/8", "10.0.0.0/33", "::1,", 5, True, {}, [5]],
     "proxy_protocol": ["", "maybe", "2", 1, 0, [], {}],
     "log_format": ["xml", "JSON", *NO_TEXT],
     "log_level": ["trace", "INFO", *NO_TEXT],
@@ -124,6 +136,8 @@ WRONG: dict[str, list[Any]] = {
     "limits.history": [*NO_COUNT, 0],
     "limits.search": [*NO_COUNT, -1],
     "limits.connections": [*NO_COUNT, 0],
+    "limits.handshakes": [*NO_COUNT, 0],
+    "limits.handshake_seconds": NO_TIME,
 }
 
 
@@ -543,6 +557,9 @@ def test_the_help_has_every_setting_and_its_default(help_text: str) -> None:
         "database": "default trio-chat.db in the user's data directory",
         "node": "default host name and port",
         "origins": "this server's own page always may",
+        "tls_cert": "in PEM",
+        "tls_key": "default in the same file",
+        "proxy_from": "(repeatable)",
         "proxy_protocol": "default off",
         "ws_compression": "default off",
     }

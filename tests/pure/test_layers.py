@@ -122,7 +122,7 @@ LAYERS = (
         "transports",
         ("transport.*",),
         ours=("transport.*", "config", "errors"),
-        libraries=("structlog", "trio"),
+        libraries=("attrs", "cryptography", "structlog", "trio"),
     ),
     Layer(
         "services",  # the rules: they know the contracts and the statements, never a transport, a connection or a driver

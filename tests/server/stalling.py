@@ -26,6 +26,7 @@ class Stalling:
 
     peer = "stalling"
     kind = "test"
+    committed = 0
 
     def __init__(self) -> None:
         self._requests, self._incoming = trio.open_memory_channel[bytes](1000)

@@ -19,6 +19,7 @@ class Script:
 
     peer = "script"
     kind = "test"
+    committed = 0
 
     def __init__(self, *requests: dict[str, object]) -> None:
         self._data = [b"".join(json.dumps(request).encode() + b"\n" for request in requests)]

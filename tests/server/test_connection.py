@@ -15,6 +15,7 @@ class Breaking:
 
     peer = "nobody"
     kind = "test"
+    committed = 0
 
     def __init__(self) -> None:
         self.gone = trio.Event()

@@ -8,7 +8,9 @@ from functools import partial
 
 import attrs
 import pytest
+import structlog
 import trio
+import trio.testing
 
 from tests.wire import connect
 from trio_chat import Address, Settings
@@ -60,3 +62,37 @@ async def test_one_signal_drains_a_second_one_ends_it(settings: Settings, capsys
             os.kill(os.getpid(), signal.SIGTERM)
             with trio.fail_after(5):
                 await ended.wait()
+
+
+async def test_sighup_reloads_and_ends_nothing(settings: Settings, logs: list[structlog.typing.EventDict]) -> None:
+    """Where there is nothing to reload either."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_until_signalled, settings)
+        for _ in range(2):
+            with trio.fail_after(10):
+                while not any(entry["event"] == "ready" for entry in logs):
+                    await trio.sleep(0.01)
+            logs.clear()
+            os.kill(os.getpid(), signal.SIGHUP)
+            with trio.fail_after(5):
+                while not any(entry["event"].startswith("there is nothing to reload") for entry in logs):
+                    await trio.sleep(0.01)
+            logs.append({"event": "ready"})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_sighup_of_a_terminal_that_has_gone_is_a_stop(settings: Settings) -> None:
+    leader, follower = os.openpty()
+    stdin = os.dup(0)
+    os.dup2(follower, 0)
+    os.close(follower)
+    try:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_serve_until_signalled, settings)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                os.close(leader)
+                os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        os.dup2(stdin, 0)
+        os.close(stdin)

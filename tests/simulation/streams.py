@@ -144,6 +144,7 @@ class ServerEnd:
     """The node's side: a `Transport`."""
 
     kind = "tcp"
+    committed = 0
 
     def __init__(self, line: Line, peer: str) -> None:
         self._line = line

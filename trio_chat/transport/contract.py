@@ -40,7 +40,15 @@ class Transport(Protocol):
 
     @property
     def kind(self) -> str:
-        """What carries it: `tcp` or `websocket`."""
+        """What carries it: `tcp`, `tls` or `websocket`."""
+        ...
+
+    @property
+    def committed(self) -> int:
+        """How many bytes, of those that `send_nowait` was last offered and did not take, it can only send as they were.
+
+        They must be what the next call begins with. Zero where bytes go out as they are.
+        """
         ...
 
     async def receive(self) -> bytes:

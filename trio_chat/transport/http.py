@@ -23,6 +23,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from trio_chat.transport.contract import End, Transport, TransportBroken
+from trio_chat.transport.entrance import Entrance, NotEntered
 from trio_chat.transport.poller import Poller
 from trio_chat.transport.tcp import TcpTransport, Turn, accept_loop
 from trio_chat.transport.websocket import WebSocketTransport
@@ -44,8 +45,6 @@ _PENDING = 1000
 #: Requests that one connection may bring: the page has some 70 files.
 _REQUESTS = 100
 _RETRY_SECONDS = 5
-#: The longest text that is believed to be an address.
-_ADDRESS = 64
 
 #: On every answer: this site needs nothing but itself, and nobody else needs to embed it.
 _HEADERS = {
@@ -91,8 +90,7 @@ class Site:
     """What is to be had: `pages` by their paths, and at `websocket` the chat itself.
 
     `origins` are those of other sites' pages that may connect. While `closed` nobody can begin to chat. A frame is at
-    most `frame` bytes; `compression` allows permessage-deflate. `proxied`: requests come from a load balancer, whose
-    header X-Forwarded-For ends with the client's address.
+    most `frame` bytes; `compression` allows permessage-deflate.
     """
 
     pages: Mapping[str, Page]
@@ -101,7 +99,6 @@ class Site:
     closed: Callable[[], bool]
     frame: int
     compression: bool
-    proxied: bool
 
 
 class _Refused(Exception):
@@ -115,11 +112,15 @@ class _Refused(Exception):
 async def serve_http(
     listeners: Sequence[socket.socket],
     poller: Poller,
+    entrance: Entrance,
     site: Site,
     handle: Callable[[Transport], None],
     turn: Turn | None = None,
 ) -> None:
-    """Answer requests until cancelled, and give each connection that became a WebSocket to `handle`."""
+    """Answer requests until cancelled, and give each connection that became a WebSocket to `handle`.
+
+    Of a trusted proxy's header X-Forwarded-For it is believed who the client is.
+    """
     pending = 0
 
     def keep() -> bool:
@@ -128,7 +129,7 @@ async def serve_http(
     async def serve(transport: TcpTransport) -> None:
         nonlocal pending
         try:
-            await _serve_one(transport, site, keep, handle)
+            await _serve_one(transport, entrance, site, keep, handle)
         finally:
             pending -= 1
 
@@ -146,13 +147,19 @@ async def serve_http(
 
 
 async def _serve_one(
-    transport: TcpTransport, site: Site, keep: Callable[[], bool], handle: Callable[[Transport], None]
+    accepted: TcpTransport,
+    entrance: Entrance,
+    site: Site,
+    keep: Callable[[], bool],
+    handle: Callable[[Transport], None],
 ) -> None:
     """Answer a connection's requests, for as long as `keep` allows. Never raises but `Cancelled`."""
     handed_over = False
-    balancer = transport.peer
+    transport: Transport = accepted
     rest = b""
     try:
+        transport = await entrance.enter(accepted, header=False)
+        balancer = accepted.peer
         for number in range(1, _REQUESTS + 1):
             data = await _read_head(transport, rest)
             if data is None:
@@ -167,8 +174,8 @@ async def _serve_one(
             last = number == _REQUESTS
             try:
                 request = _parse(protocol, head, method)
-                if site.proxied:
-                    transport.peer = _client_of(request.headers) or balancer
+                forwarded = ",".join(request.headers.get_all("X-Forwarded-For"))
+                accepted.peer = entrance.trusted.client_of(balancer, forwarded)
                 reply = await _route(request, site, protocol)
                 last = last or _wants_end(head, request.headers) or not keep()
             except _Refused as refused:
@@ -188,7 +195,7 @@ async def _serve_one(
             handed_over = True
             handle(WebSocketTransport(transport, protocol))
             return
-    except TransportBroken:
+    except (NotEntered, TransportBroken):
         pass
     except Exception:
         log.exception("request failed", peer=transport.peer)
@@ -277,12 +284,6 @@ def _check_origin(headers: Headers, origins: Sequence[str]) -> None:
         return
     if not host or urlsplit(origin).netloc.lower() != host.lower():
         raise _Refused(Reply.text(403, "this page may not connect here; the setting origins allows more"))
-
-
-def _client_of(headers: Headers) -> str:
-    """Who the load balancer says that the client is; what stands before that the client may have made up."""
-    said = ",".join(headers.get_all("X-Forwarded-For")).rpartition(",")[2].strip()
-    return said if len(said) <= _ADDRESS and said.isprintable() else ""
 
 
 def _wants_end(head: bytes, headers: Headers) -> bool:

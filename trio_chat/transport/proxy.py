@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from collections.abc import Iterable
 
-__all__ = ["BadProxyHeader", "parse_proxy_header"]
+__all__ = ["BadProxyHeader", "TrustedProxies", "begins_proxied", "parse_proxy_header"]
 
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V1_LIMIT = 107
@@ -16,6 +17,49 @@ _V1_LIMIT = 107
 
 class BadProxyHeader(ValueError):
     """The connection does not begin with a PROXY header."""
+
+
+class TrustedProxies:
+    """The networks of the load balancers that are believed when they say who the client is."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """Each is an address or a network, as "192.0.2.7" or "2001:db8::/32". Raises `ValueError`."""
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+
+    def __contains__(self, peer: str) -> bool:
+        """Whether a peer, an address with or without a port, is one of them."""
+        try:
+            address = ipaddress.ip_address(_host(peer))
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def client_of(self, peer: str, forwarded: str) -> str:
+        """Who the client is, where a request comes from `peer` with this X-Forwarded-For.
+
+        Each proxy appends whom it heard; so the last one that none of ours appended is the client, and what stands before
+        that the client may have made up. Of a peer that is not trusted the header means nothing.
+        """
+        for said in reversed(forwarded.split(",")):
+            if peer not in self:
+                break
+            try:
+                ipaddress.ip_address(_host(said.strip()))
+            except ValueError:
+                break
+            peer = said.strip()
+        return peer
+
+
+def _host(peer: str) -> str:
+    if peer.startswith("["):
+        return peer[1:].partition("]")[0]
+    return peer.partition(":")[0] if peer.count(":") == 1 else peer
+
+
+def begins_proxied(data: bytes) -> bool:
+    """Whether bytes begin with a PROXY header, to judge by the part that no client sends by chance."""
+    return data.startswith((b"PROXY ", _V2_SIGNATURE))
 
 
 def parse_proxy_header(data: bytes) -> tuple[str | None, int] | None:
@@ -32,7 +76,7 @@ def parse_proxy_header(data: bytes) -> tuple[str | None, int] | None:
         return _version_1(data)
     if b"PROXY ".startswith(data):
         return None
-    raise BadProxyHeader("no PROXY header; is --proxy-protocol on while clients connect directly?")
+    raise BadProxyHeader("no PROXY header, which an address that is in proxy_from has to send")
 
 
 def _version_1(data: bytes) -> tuple[str | None, int] | None:

@@ -39,6 +39,7 @@ class TcpTransport:
     """One accepted connection."""
 
     kind = "tcp"
+    committed = 0
 
     __slots__ = ("_poller", "_socket", "peer")
 
@@ -97,6 +98,32 @@ class TcpTransport:
         if failure is not None:
             raise TransportBroken(str(failure)) from failure
         return not ended
+
+    async def peek(self) -> bytes:
+        """As `receive`, but what it returns comes again unless it is skipped."""
+        peeked: bytes | OSError = b""
+
+        def look() -> bool:
+            nonlocal peeked
+            try:
+                peeked = self._socket.recv(_CHUNK, socket.MSG_PEEK)
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                peeked = error
+            return False
+
+        await self._poller.attend(self._socket, look)
+        if isinstance(peeked, OSError):
+            raise TransportBroken(str(peeked)) from peeked
+        return peeked
+
+    def skip(self, size: int) -> None:
+        """Take away bytes that `peek` has shown. Raises `TransportBroken`."""
+        try:
+            self._socket.recv(size)
+        except OSError as error:
+            raise TransportBroken(str(error)) from error
 
     def send_nowait(self, data: bytes) -> int:
         try:

@@ -46,9 +46,9 @@ _CODES = {
 class WebSocketTransport:
     """A connection whose opening handshake is done; `protocol` has done it.
 
-    It holds at most one message that is coming in (bounded by the protocol's `max_size`), one frame that went out in
-    part, and some pongs: while the client does not read only its last pings are answered, and with what is sent to it
-    next (a sign of life that the connection asks for, if nothing else).
+    It holds at most one message that is coming in (bounded by the protocol's `max_size`), one frame that went out in part
+    or what `inner` is committed to, and some pongs: while the client does not read only its last pings are answered, and
+    with what is sent to it next (a sign of life that the connection asks for, if nothing else).
     """
 
     kind = "websocket"
@@ -61,7 +61,7 @@ class WebSocketTransport:
         self._extensions = protocol.extensions
         # The message whose fragments are coming in.
         self._message = bytearray()
-        # What is left of a frame that went out in part, and of how many bytes of the caller's it consists.
+        # What is left of frames that went out in part or have to go out so, and of how many bytes of the caller's.
         self._begun = b""
         self._begun_size = 0
         self._pong = b""
@@ -72,6 +72,10 @@ class WebSocketTransport:
     @property
     def peer(self) -> str:
         return self._inner.peer
+
+    @property
+    def committed(self) -> int:
+        return self._begun_size
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
@@ -180,21 +184,24 @@ class WebSocketTransport:
         if taken == len(data):
             self._begun, self._begun_size, self._pong = b"", 0, b""
             return sum(sizes)
-        count = 0
-        begun = bool(self._begun)
-        self._begun, self._begun_size = b"", 0
+        # Frames that went out in part, or to which `inner` is committed, and those that were that already.
+        fixed = max(taken + self._inner.committed, len(self._begun))
+        begun: list[bytes] = []
+        self._begun_size = 0
+        count = start = 0
         for piece, size in zip(pieces, sizes, strict=True):
-            if taken < len(piece):
-                if taken or begun:
-                    self._begun, self._begun_size = piece[taken:], size
-                    if piece is self._pong:
-                        self._pong = b""
+            end = start + len(piece)
+            if end > taken and start >= fixed:
                 break
             if piece is self._pong:
                 self._pong = b""
-            taken -= len(piece)
-            count += size
-            begun = False
+            if end <= taken:
+                count += size
+            else:
+                begun.append(piece[max(0, taken - start) :])
+                self._begun_size += size
+            start = end
+        self._begun = b"".join(begun)
         return count
 
     async def wait_writable(self) -> None:
