@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the server; without arguments: SQLite, one node, 127.0.0.1:6000",
         description="Run the server. Every setting can also come from TRIO_CHAT_NAME in the environment or from the "
-        "TOML file; a flag goes before the environment, the environment before the file.",
+        "TOML file, and with TRIO_CHAT_NAME_FILE from a file that has nothing else in it; a flag goes before the environment, the "
+        "environment before the file.",
     )
     serve.set_defaults(run=_serve)
     _add_settings(serve)
@@ -119,6 +120,11 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    return load(_flags(options), file=options.config)
+
+
+def _flags(options: argparse.Namespace) -> dict[str, object]:
+    """What the command line gives, by the settings' names."""
     flags: dict[str, object] = {}
     for name, _ in setting_names():
         given = getattr(options, name, None)
@@ -129,14 +135,16 @@ def _settings(options: argparse.Namespace) -> Settings:
         if not equals:
             raise StartupError(f"--limit {limit}: is NAME=VALUE")
         flags[f"limits.{name}"] = value
-    return load(flags, file=options.config)
+    return flags
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from trio_chat.logs import configure
+    from trio_chat.check.secrets import check_secrets, check_transit
+    from trio_chat.logs import configure, tell
 
     settings = _settings(options)
     configure(settings.log_format, settings.log_level)
+    tell([*check_secrets(_flags(options), os.environ, options.config), *check_transit(settings)])
     try:
         if settings.workers > 1:
             trio.run(_supervise, settings)

@@ -1,7 +1,8 @@
 """The settings: from flags, the environment and a TOML file, in this order of precedence; read once, then frozen.
 
 A setting NAME is `--name` on the command line, `TRIO_CHAT_NAME` in the environment and `name` in the file; one of the
-limits is `--limit NAME=VALUE`, `TRIO_CHAT_LIMITS_NAME`, and `name` in the file's section `[limits]`.
+limits is `--limit NAME=VALUE`, `TRIO_CHAT_LIMITS_NAME`, and `name` in the file's section `[limits]`. A variable with
+`_FILE` behind its name holds the name of a file, and that the value: for secrets, as container systems hand them out.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from attrs.validators import ge, gt, instance_of, le, lt
 from trio_chat.address import Address
 from trio_chat.errors import StartupError
 
-__all__ = ["Address", "Limits", "Settings", "default_database", "load", "setting_names"]
+__all__ = ["Address", "Limits", "Settings", "default_database", "load", "secret_files", "setting_names"]
 
 ENVIRONMENT_PREFIX = "TRIO_CHAT_"
+_FILE = "_FILE"
 
 
 def default_database(environment: Mapping[str, str] = os.environ) -> str:
@@ -253,20 +255,23 @@ def load(
     `TRIO_CHAT_CONFIG`. Raises `StartupError`, one line that names the key and where it stands.
     """
     known = dict(setting_names())
-    given_by = "--config"
-    if file is None and "TRIO_CHAT_CONFIG" in environment:
-        given_by = "TRIO_CHAT_CONFIG"
-        file = Path(environment[given_by])
+    given_by = "--config" if file is not None else "TRIO_CHAT_CONFIG"
+    file = _settings_file(environment, file)
     merged: dict[str, tuple[object, str]] = {}
     if file is not None:
         for name, value in _read_file(file, given_by).items():
             merged[name] = value, f"{name} in {file}"
     for variable, text in environment.items():
         if variable.startswith(ENVIRONMENT_PREFIX) and variable != "TRIO_CHAT_CONFIG":
-            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            value = text
+            if variable.endswith(_FILE):
+                if variable.removesuffix(_FILE) in environment:
+                    raise StartupError(f"{variable}: {variable.removesuffix(_FILE)} is set too, leave out one of them")
+                value = _read_value(Path(text), variable)
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).removesuffix(_FILE).lower()
             if name.startswith("limits_"):
                 name = "limits." + name.removeprefix("limits_")
-            merged[name] = text, variable
+            merged[name] = value, variable
     for name, given in flags.items():
         flag = (
             f"--limit {name.removeprefix('limits.')}" if name.startswith("limits.") else f"--{name.replace('_', '-')}"
@@ -292,6 +297,31 @@ def load(
             values[name] = converted
     values.setdefault("database", default_database(environment))
     return Settings(**values, limits=Limits(**limits))
+
+
+def secret_files(environment: Mapping[str, str], file: Path | None) -> Iterator[tuple[str, Path]]:
+    """The files that `load` reads with these arguments, each with the setting that it holds, `settings` for all."""
+    if (settings := _settings_file(environment, file)) is not None:
+        yield "settings", settings
+    for variable, name in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable.endswith(_FILE):
+            yield variable.removeprefix(ENVIRONMENT_PREFIX).removesuffix(_FILE).lower(), Path(name)
+
+
+def _settings_file(environment: Mapping[str, str], file: Path | None) -> Path | None:
+    if file is None and "TRIO_CHAT_CONFIG" in environment:
+        return Path(environment["TRIO_CHAT_CONFIG"])
+    return file
+
+
+def _read_value(file: Path, variable: str) -> str:
+    """A file's text, without the line's end that editors put behind it."""
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise StartupError(f"{variable} {file}: {error.strerror}") from None
+    except ValueError:
+        raise StartupError(f"{variable} {file}: it is not a text in UTF-8") from None
 
 
 def _read_file(file: Path, given_by: str) -> dict[str, object]:

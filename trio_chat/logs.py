@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 
-__all__ = ["configure"]
+if TYPE_CHECKING:
+    from trio_chat.check.finding import Finding
+
+__all__ = ["configure", "tell"]
 
 
 def configure(form: str, level: str, **fields: object) -> None:
@@ -36,3 +41,10 @@ def configure(form: str, level: str, **fields: object) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def tell(findings: Iterable[Finding]) -> None:
+    """Log what `check` has found, each with what to do about it."""
+    log = structlog.get_logger(__name__)
+    for finding in findings:
+        log.warning(finding.says, remedy=finding.do)

@@ -288,6 +288,36 @@ def test_the_environment_may_name_the_file_and_a_flag_another(tmp_path: Path) ->
     assert load({}, {"TRIO_CHAT_CONFIG": str(one)}, two).node == "two"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_may_hold_the_value_of_any_variable(name: str, tmp_path: Path) -> None:
+    """It stands where the variable stands: before the settings' file, behind the flags."""
+    (in_file, _), (in_environment, of_environment), (in_flags, of_flags) = SAMPLES[name]
+    secret = tmp_path / "secret"
+    for end in ("", "\n", "\r\n"):
+        secret.write_bytes(f"{in_environment}{end}".encode())
+        environment = {f"{variable(name)}_FILE": str(secret)}
+        file = write(tmp_path / "chat.toml", {name: in_file})
+        assert value_of(load({}, environment, file), name) == of_environment
+        assert value_of(load({name: in_flags}, environment, file), name) == of_flags
+
+
+def test_a_file_for_a_variable_that_is_of_no_use(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    environment = {"TRIO_CHAT_DATABASE_FILE": str(secret)}
+    assert refusal({}, environment) == f"TRIO_CHAT_DATABASE_FILE {secret}: No such file or directory"
+    secret.write_bytes(b"\xff")
+    assert refusal({}, environment) == f"TRIO_CHAT_DATABASE_FILE {secret}: it is not a text in UTF-8"
+    secret.write_text(f"postgres://u:{SECRET}@h/d\n")
+    said = refusal({}, environment)
+    assert said.startswith("TRIO_CHAT_DATABASE_FILE: ")
+    assert SECRET not in said
+    secret.write_text("\n")
+    assert refusal({}, environment).startswith("TRIO_CHAT_DATABASE_FILE: ")
+    assert "leave out one" in refusal({}, environment | {"TRIO_CHAT_DATABASE": "sqlite:///x.db"})
+    assert refusal({}, {"TRIO_CHAT_NOPE_FILE": str(secret)}) == "TRIO_CHAT_NOPE_FILE: there is no such setting"
+    assert refusal({}, {"TRIO_CHAT_CONFIG_FILE": str(secret)}) == "TRIO_CHAT_CONFIG_FILE: there is no such setting"
+
+
 def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "empty.toml"
     file.write_text("")

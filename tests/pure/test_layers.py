@@ -219,6 +219,7 @@ LAYERS = (
             "server",
             "invite",
             "check.command",
+            "check.secrets",
             "client.script",
             "client.terminal",
             "verify.command",

@@ -15,11 +15,6 @@ from trio_chat import Address, Server, Settings
 
 
 @pytest.fixture(scope="package")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="package")
 def issued(authority: Authority) -> Certificate:
     """A certificate for this machine."""
     return authority.issue("here", "DNS:localhost", "IP:127.0.0.1")

@@ -14,10 +14,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from trio_chat.bus.redis_settings import RedisAddress
-from trio_chat.check.files import check_private
 from trio_chat.check.finding import Finding, Level, as_json, as_text, note, problem
 from trio_chat.check.mysql import check_mysql
 from trio_chat.check.redis import check_redis
+from trio_chat.check.secrets import check_secrets
 from trio_chat.check.settings import check_settings
 from trio_chat.check.sqlite import check_sqlite
 from trio_chat.config import Settings
@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace, settings: Settings, run_trio: RunTrio) -> int:
     """Run the command; `run_trio` is `trio.run`."""
     findings = run_trio(partial(check, settings, thoroughly=options.integrity))
-    file = options.config or os.environ.get("TRIO_CHAT_CONFIG")
-    if file is not None:
-        findings += _configuration(Path(file))
+    findings += check_secrets(vars(options), os.environ, options.config)
     print(as_json(findings) if options.json else as_text(findings))
     return int(any(each.level is Level.PROBLEM for each in findings))
 
@@ -94,10 +92,3 @@ async def _database(settings: Settings, *, thoroughly: bool) -> list[Finding]:
     except StartupError as error:
         return [problem("database", str(error))]
     return await check_mysql(options, settings)
-
-
-def _configuration(file: Path) -> list[Finding]:
-    """A file of settings may hold passwords."""
-    text = file.read_text(encoding="utf-8", errors="replace")
-    secret = any("://" in line and "@" in line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return list(check_private("settings", file, "a password")) if secret else []

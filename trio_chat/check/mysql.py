@@ -21,7 +21,7 @@ from trio_chat.store.mysql_durability import SETTINGS, read_settings, weaknesses
 from trio_chat.store.mysql_protocol import ServerError
 from trio_chat.writer import BATCH_CHARACTERS
 
-__all__ = ["Facts", "check_mysql", "judge"]
+__all__ = ["Facts", "check_mysql", "check_transit", "judge"]
 
 _PART = "database"
 _VARIABLES = (
@@ -64,13 +64,13 @@ async def check_mysql(options: MySQLOptions, settings: Settings) -> list[Finding
             async with database.session() as connection:
                 facts = await _ask(connection, options.database)
     except StartupError as error:
-        return [problem(_PART, str(error)), *_transport(options)]
+        return [problem(_PART, str(error)), *check_transit(options)]
     except (ConnectionLost, ServerError, trio.TooSlowError) as error:
         reason = str(error) or "no answer in time"
         return [problem(_PART, f"{database!r} cannot be looked at: {reason}", "see the database's own log")]
     return [
         ok(_PART, f"{options.place} answers in {facts.trip * 1000:.1f} ms: {facts.version}"),
-        *_transport(options),
+        *check_transit(options),
         *judge(facts, settings),
     ]
 
@@ -105,7 +105,7 @@ async def _ask(connection: Connection, database: str) -> Facts:
     )
 
 
-def _transport(options: MySQLOptions) -> Iterator[Finding]:
+def check_transit(options: MySQLOptions) -> Iterator[Finding]:
     if options.tls is not None and not options.tls.check_hostname:
         yield note(
             _PART,

@@ -18,7 +18,7 @@ from trio_chat.bus.redis_wire import INCOMPLETE, Answers, Broken, command, descr
 from trio_chat.check.finding import Finding, note, ok, problem, warning
 from trio_chat.check.settings import is_local
 
-__all__ = ["Facts", "check_redis", "judge"]
+__all__ = ["Facts", "check_redis", "check_transit", "judge"]
 
 _PART = "bus"
 _OLDEST = (6, 0)
@@ -48,9 +48,9 @@ async def check_redis(address: RedisAddress) -> list[Finding]:
                 "database, once per `sweep`",
                 "check that it runs, and host, port, user and password in the bus URL",
             ),
-            *_transport(address),
+            *check_transit(address),
         ]
-    return [*judge(facts, address), *_transport(address)]
+    return [*judge(facts, address), *check_transit(address)]
 
 
 async def _ask(address: RedisAddress) -> Facts:
@@ -203,7 +203,7 @@ def _burst(setting: str) -> Iterator[Finding]:
         yield ok(_PART, f"a node may fall {hard >> 20} MiB behind before Redis cuts it off")
 
 
-def _transport(address: RedisAddress) -> Iterator[Finding]:
+def check_transit(address: RedisAddress) -> Iterator[Finding]:
     if address.tls is None:
         if not is_local(address.host):
             yield warning(
