@@ -13,7 +13,7 @@ import trio
 from tests.services.certificates import Authority
 from trio_chat import Settings
 from trio_chat.check.finding import Finding, Level
-from trio_chat.check.mysql import Facts, _transport, check_mysql, judge
+from trio_chat.check.mysql import Facts, check_mysql, check_transit, judge
 from trio_chat.check.mysql_rights import NEEDED, Rights, read_grants
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.mysql_options import parse_url
@@ -177,7 +177,7 @@ async def test_a_server_that_is_not_there(mariadb: MariaDB, migrated: str) -> No
 
 
 async def test_the_way_there(mariadb: MariaDB, migrated: str, authority: Authority) -> None:
-    far = list(_transport(parse_url("mysql://me:pw@db.example/d", timeout=3, pool=8)))
+    far = list(check_transit(parse_url("mysql://me:pw@db.example/d", timeout=3, pool=8)))
     assert "readable on the way" in bad(far)[Level.WARNING]
     unnamed = f"{url(mariadb, migrated)}?ssl=verify-ca&ssl_ca={authority.certificate}"
     assert "certificate is not looked at" in bad(await look(unnamed))[Level.NOTE]
