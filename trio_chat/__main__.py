@@ -6,14 +6,19 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_chat import __version__
 from trio_chat.config import Settings, load, setting_names
 from trio_chat.errors import StartupError, startup_error
+from trio_chat.signals import Order, Orders, open_orders
+
+if TYPE_CHECKING:
+    from trio_chat.server import Server
 
 __all__ = ["main"]
 
@@ -199,11 +204,10 @@ async def _serve_until_signalled(settings: Settings) -> None:
 
     running: Server | None = None
     stop = trio.Event()
-    in_terminal = os.isatty(0)
 
-    async def obey(signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
-        async for number in signals:
-            if number == signal.SIGHUP and not (in_terminal and not os.isatty(0)):
+    async def obey(orders: Orders, everything: trio.CancelScope) -> None:
+        async for order in orders:
+            if order is Order.RELOAD:
                 if running is not None:
                     running.reload()
             elif running is None or stop.is_set():
@@ -212,9 +216,9 @@ async def _serve_until_signalled(settings: Settings) -> None:
                 stop.set()
         everything.cancel()
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with open_orders() as orders:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(obey, signals, nursery.cancel_scope)
+            nursery.start_soon(obey, orders, nursery.cancel_scope)
             async with open_server(settings) as server:
                 running = server
                 _announce(settings, [str(address) for address in server.addresses], server.database, server.pages)

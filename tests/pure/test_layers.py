@@ -76,6 +76,7 @@ LAYERS = (
     Layer("pure", PURE, ours=(*PURE, "names"), libraries=("attrs", "cattrs", "msgspec")),
     Layer("checker", CHECKER, ours=CHECKER, libraries=("attrs", "msgspec")),
     Layer("settings", ("config",), ours=("address", "errors"), libraries=("attrs", "cattrs", "platformdirs")),
+    Layer("signals", ("signals",), libraries=("trio",)),
     Layer("logging", ("logs",), libraries=("structlog",)),
     Layer("background tasks", ("background",), ours=("errors",), libraries=("structlog",)),
     Layer("bus contract", ("bus.contract",), libraries=("trio",)),
@@ -205,7 +206,7 @@ LAYERS = (
     Layer(
         "workers",  # processes around the server, which know it from the outside
         ("workers", "workers.*"),
-        ours=("backoff", "config", "errors", "metrics", "node", "server", "transport.http", "workers.*"),
+        ours=("backoff", "config", "errors", "metrics", "node", "server", "signals", "transport.http", "workers.*"),
         libraries=("attrs", "prometheus_client", "structlog", "trio", "websockets"),
     ),
     Layer(
@@ -218,6 +219,7 @@ LAYERS = (
             "logs",
             "server",
             "invite",
+            "signals",
             "check.command",
             "check.secrets",
             "client.script",

@@ -132,7 +132,7 @@ def test_what_begins_differently_is_refused_at_its_first_byte() -> None:
         if data in (b"P", b"\r"):
             assert parse_proxy_header(data) is None
         else:
-            with pytest.raises(BadProxyHeader, match="--proxy-protocol"):
+            with pytest.raises(BadProxyHeader, match="proxy_from"):
                 parse_proxy_header(data)
 
 

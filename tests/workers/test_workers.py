@@ -261,3 +261,13 @@ async def test_what_keeps_the_first_worker_from_starting_is_told_once(program: P
     assert second.returncode == 2
     assert second.stderr.count(b"trio-chat: ") == 1
     assert b"m/1" in second.stderr
+
+
+async def test_all_workers_reload(program: Program) -> None:
+    """Nobody's connection ends; here there is no certificate, and each of them says so."""
+    async with connect(program.address) as wire:
+        assert program.process is not None
+        program.process.send_signal(signal.SIGHUP)
+        said = "there is nothing to reload: no certificate is set"
+        await until(lambda: {each.get("worker") for each in program.events() if each["event"] == said} == {1, 2})
+        await wire.quiet()

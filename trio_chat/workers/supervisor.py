@@ -6,10 +6,9 @@ and would be told of anything that is wrong with the settings.
 
 from __future__ import annotations
 
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -20,6 +19,7 @@ from trio_chat.backoff import Backoff
 from trio_chat.config import Settings
 from trio_chat.errors import StartupError
 from trio_chat.server import listening
+from trio_chat.signals import Order, Orders, open_orders
 from trio_chat.workers.control import Control, Message
 from trio_chat.workers.turns import Board
 from trio_chat.workers.worker import Assignment
@@ -64,17 +64,18 @@ def check(settings: Settings) -> None:
 async def supervise(settings: Settings, announce: Callable[[Ready], None]) -> None:
     """Run the workers until SIGTERM or SIGINT, then drain them together; a second signal ends them at once.
 
+    SIGHUP has all of them reload the certificate.
     Raises `StartupError` where they cannot start. Cancelling it ends them at once.
     """
     check(settings)
     with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        open_orders() as orders,
         listening(settings) as (tcp, http),
         Board.new(settings.workers) as board,
     ):
         supervisor = _Supervisor(settings, tcp, http, board)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(supervisor.obey_signals, signals)
+            nursery.start_soon(supervisor.obey_signals, orders)
             await supervisor.run(announce)
             nursery.cancel_scope.cancel()
 
@@ -120,10 +121,13 @@ class _Supervisor:
                     announce(first.ready)
             nursery.cancel_scope.cancel()
 
-    async def obey_signals(self, signals: AsyncIterator[int]) -> None:
+    async def obey_signals(self, orders: Orders) -> None:
         """One drains, a second one ends all at once."""
-        async for _ in signals:
-            (self._ending if self._stopping.is_set() else self._stopping).set()
+        async for order in orders:
+            if order is Order.RELOAD:
+                await self._tell_all(reload=True)
+            else:
+                (self._ending if self._stopping.is_set() else self._stopping).set()
 
     async def _stop(self) -> None:
         """Once it is time, tell all; who does not end is killed."""

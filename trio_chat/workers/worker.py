@@ -98,6 +98,7 @@ class _Worker:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._ready = False
+        self._reload: Callable[[], None] = lambda: None
         self._stop = trio.Event()
         self._figures: Callable[[], Figures] = list
         self._answer: trio.Event | None = None
@@ -107,6 +108,7 @@ class _Worker:
     async def serve(self, server: Server) -> None:
         """Say that all is ready, and wait until it is to stop."""
         self._ready = True
+        self._reload = server.reload
         addresses = [str(address) for address in server.addresses]
         await self._control.send(ready=True, addresses=addresses, pages=server.pages, database=server.database)
         await self._stop.wait()
@@ -118,6 +120,8 @@ class _Worker:
                 self._drain(everything)
             elif "end" in message:
                 everything.cancel()
+            elif "reload" in message:
+                self._reload()
             elif "tell" in message:
                 await self._control.send(figures=self._figures())
             elif "told" in message:
