@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import trio_chat
 from trio_chat import Address, Server, Settings
 
 
-@pytest.fixture
-def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    """Change some with `@pytest.mark.settings(name=value, …)`."""
+def settings_for(request: pytest.FixtureRequest, directory: Path, **standard: Any) -> Settings:
+    """A server in this folder; a test changes some with `@pytest.mark.settings(name=value, …)`."""
     marker = request.node.get_closest_marker("settings")
     changed: dict[str, Any] = dict(marker.kwargs) if marker else {}
-    changed.setdefault("tcp", (Address("127.0.0.1", 0),))
-    changed.setdefault("http", None)
-    changed.setdefault("database", f"sqlite:///{tmp_path / 'chat.db'}")
-    return Settings(**changed)
+    standard |= {"tcp": (Address("127.0.0.1", 0),), "database": f"sqlite:///{directory / 'chat.db'}"}
+    return Settings(**(standard | changed))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    return settings_for(request, tmp_path, http=None)
 
 
 @pytest.fixture
@@ -32,3 +35,12 @@ async def server(settings: Settings) -> AsyncIterator[Server]:
 @pytest.fixture
 def address(server: Server) -> Address:
     return server.addresses[0]
+
+
+@pytest.fixture
+def database(settings: Settings, server: Server) -> Iterator[sqlite3.Connection]:
+    """A connection to the server's database beside its own."""
+    assert server.addresses
+    connection = sqlite3.connect(settings.database.removeprefix("sqlite:///"), isolation_level=None)
+    yield connection
+    connection.close()

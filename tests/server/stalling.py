@@ -16,7 +16,7 @@ from trio_chat.connection import Connection
 from trio_chat.transport.contract import End, Take, feed_received
 from trio_chat.wire.messages import Kind
 
-__all__ = ["Hold", "Stalling", "eventually", "stalling"]
+__all__ = ["Hold", "Stalling", "eventually", "stalling", "stalling_as"]
 
 _PLENTY = 1 << 40
 
@@ -88,6 +88,16 @@ async def stalling(server: Server) -> AsyncIterator[tuple[Connection, Stalling]]
         await transport.reading.wait()
         yield connection, transport
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def stalling_as(server: Server, who: int) -> AsyncIterator[tuple[Connection, Stalling]]:
+    """A modern connection that is logged in."""
+    async with stalling(server) as (connection, client):
+        client.request(Kind.HELLO, version=1)
+        client.request(Kind.LOGIN, id=who, password="secret")
+        await eventually(lambda: connection.account)
+        yield connection, client
 
 
 async def eventually(condition: Callable[[], object]) -> None:

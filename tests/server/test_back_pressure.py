@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.server.stalling import Hold, eventually, stalling
+from tests.server.stalling import Hold, eventually, stalling, stalling_as
 from tests.wire import Frame, log_in, register
 from trio_chat import Address, Limits, Server
 from trio_chat.store.append import Appender, Draft
@@ -19,10 +19,7 @@ def replies(frames: list[Frame]) -> list[Frame]:
 @pytest.mark.settings(limits=Limits(in_flight=5))
 async def test_messages_in_flight(server: Server, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = await register(address, "alice")
-    async with stalling(server) as (connection, client):
-        client.request(Kind.HELLO, version=1)
-        client.request(Kind.LOGIN, id=alice, password="secret")
-        await eventually(lambda: connection.account)
+    async with stalling_as(server, alice) as (_, client):
         hold = Hold(monkeypatch, Appender, "append")
         for number in range(12):
             client.request(Kind.DIRECT, toid=alice, msg="x", ref=number)
@@ -37,10 +34,7 @@ async def test_messages_in_flight(server: Server, address: Address, monkeypatch:
 @pytest.mark.settings(limits=Limits(requests=4), heartbeat=10.0)
 async def test_requests_that_wait(server: Server, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = await register(address, "alice")
-    async with stalling(server) as (connection, client):
-        client.request(Kind.HELLO, version=1)
-        client.request(Kind.LOGIN, id=alice, password="secret")
-        await eventually(lambda: connection.account)
+    async with stalling_as(server, alice) as (_, client):
         hold = Hold(monkeypatch, MessageLog, "cursors")
         for number in range(9):
             client.request(Kind.CONVERSATIONS, ref=number)

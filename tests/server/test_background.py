@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 
 import pytest
 import structlog
 import trio
 
 from tests.wire import log_in, register
-from trio_chat import Address, Server, Settings
+from trio_chat import Address, Server
 from trio_chat.wire.messages import Kind
 
 #: What breaks each task's statements as no task expects it, and what mends them.
@@ -36,14 +35,6 @@ BROKEN = {
         "DROP TRIGGER no_exit",
     ),
 }
-
-
-@pytest.fixture
-def database(settings: Settings, server: Server) -> Iterator[sqlite3.Connection]:
-    assert server.addresses
-    connection = sqlite3.connect(settings.database.removeprefix("sqlite:///"), isolation_level=None)
-    yield connection
-    connection.close()
 
 
 async def reported(logs: list[structlog.typing.EventDict], task: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.server.stalling import Hold, eventually, stalling
+from tests.server.stalling import Hold, eventually, stalling, stalling_as
 from tests.wire import WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server
 from trio_chat.connection import Connection
@@ -32,10 +32,7 @@ async def test_requests_that_waited_for_a_database_that_is_away_do_not_wait_agai
     async def away(*_: object) -> list[Cursor]:
         raise Unavailable
 
-    async with stalling(server) as (connection, client):
-        client.request(Kind.HELLO, version=1)
-        client.request(Kind.LOGIN, id=alice, password="secret")
-        await eventually(lambda: connection.account)
+    async with stalling_as(server, alice) as (_, client):
         with monkeypatch.context() as patch:
             patch.setattr(MessageLog, "cursors", away)
             hold = Hold(patch, MessageLog, "cursors")
@@ -57,10 +54,7 @@ async def test_a_client_that_is_not_listened_to_is_not_silent(
     server: Server, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = await register(address, "alice")
-    async with stalling(server) as (connection, client):
-        client.request(Kind.HELLO, version=1)
-        client.request(Kind.LOGIN, id=alice, password="secret")
-        await eventually(lambda: connection.account)
+    async with stalling_as(server, alice) as (connection, client):
         hold = Hold(monkeypatch, MessageLog, "cursors")
         for _ in range(3):
             client.request(Kind.CONVERSATIONS)

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
 
 import pytest
 import trio
 
 from tests.wire import connect, log_in, register
-from trio_chat import Address, Limits, Server, Settings
+from trio_chat import Address, Limits, Server
 from trio_chat.services.passwords import Passwords
 from trio_chat.wire.messages import Kind
 
 DAY = 86_400_000
-
-
-@pytest.fixture
-def database(settings: Settings, server: Server) -> Iterator[sqlite3.Connection]:
-    assert server.addresses
-    connection = sqlite3.connect(settings.database.removeprefix("sqlite:///"), isolation_level=None)
-    yield connection
-    connection.close()
 
 
 def days_left(database: sqlite3.Connection) -> list[float]:
