@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.http.raw import ask, open_raw, request, upgrade
@@ -104,9 +105,14 @@ async def test_the_reason_of_an_end_is_counted(server: Server, http: Address) ->
     assert (await scrape(http))["trio_chat_connections_closed_total{done,websocket}"] == 1
 
 
+def families(server: Server) -> list[Metric]:
+    """All that a server tells of itself, and what a supervisor adds."""
+    return [*NodeCollector(server.node).collect(), *merged({}, {"1": 1}).collect()]
+
+
 async def test_the_dashboard_shows_figures_that_there_are(server: Server) -> None:
     known = set()
-    for family in (*NodeCollector(server.node).collect(), *merged({}, {"1": 1}).collect()):
+    for family in families(server):
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         known |= {family.name + suffix for suffix in suffixes}
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
@@ -124,4 +130,4 @@ async def test_the_operators_page_has_every_figure(server: Server) -> None:
     text = OPERATIONS.read_text(encoding="utf-8").partition("\n### Metrics\n")[2].partition("\n## ")[0]
     rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert listed == {family.name.removeprefix("trio_chat_") for family in NodeCollector(server.node).collect()}
+    assert listed == {family.name.removeprefix("trio_chat_") for family in families(server)}
