@@ -51,6 +51,8 @@ def test_the_default_settings_are_as_they_should_be() -> None:
         ({"database": "mysql://me:pw@h/d"}, Level.NOTE, "the bus is local"),
         ({"database": "mysql://me:pw@h/d", "bus": "redis://h/0"}, Level.NOTE, "clones"),
         ({"log_level": "debug"}, Level.NOTE, "debug"),
+        ({"tcp": OUTSIDE}, Level.NOTE, "everybody who reaches the server may register"),
+        ({"proxy_protocol": True, "registration": "invitation"}, Level.NOTE, "a password may have 1 character"),
     ],
 )
 def test_a_setting_that_opens_or_confuses_is_told(changes: dict[str, Any], level: Level, says: str) -> None:

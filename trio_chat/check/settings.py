@@ -14,6 +14,8 @@ __all__ = ["check_settings", "is_local"]
 
 #: Descriptors beside those of clients and of the database: listeners, Redis, the log, files that are being served.
 _SPARE = 64
+#: Below this a password is found by trying, however long the waits; as NIST SP 800-63B has it.
+_SHORT = 8
 
 
 def is_local(host: str) -> bool:
@@ -28,6 +30,7 @@ def check_settings(settings: Settings, *, descriptors: int) -> Iterator[Finding]
     """Look the settings over. `descriptors` is how many files this process may have open."""
     yield from _listening(settings)
     yield from _origins(settings)
+    yield from _newcomers(settings)
     yield from _nodes(settings)
     yield from _logs(settings)
     yield _descriptors(settings, descriptors)
@@ -87,6 +90,24 @@ def _origins(settings: Settings) -> Iterator[Finding]:
                 f"whoever can change what {origin} sends can act for its visitors here",
                 "let that site use https",
             )
+
+
+def _newcomers(settings: Settings) -> Iterator[Finding]:
+    addresses = [*settings.tcp, *([settings.http] if settings.http else [])]
+    if all(is_local(address.host) for address in addresses) and not settings.proxy_protocol:
+        return
+    if settings.registration == "open":
+        yield note(
+            "accounts",
+            "everybody who reaches the server may register",
+            "registration = invitation, and `trio-chat invite`, where that is not meant",
+        )
+    if settings.registration != "closed" and settings.password_length < _SHORT:
+        yield note(
+            "accounts",
+            f"a password may have {settings.password_length} character{'s' * (settings.password_length != 1)}",
+            f"password_length = {_SHORT} or more",
+        )
 
 
 def _nodes(settings: Settings) -> Iterator[Finding]:
