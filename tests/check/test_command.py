@@ -60,6 +60,12 @@ def test_workers_need_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "--workers 2 needs MySQL" in capsys.readouterr().out
 
 
+def test_the_certificate_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = f"sqlite:///{tmp_path}/chat.db"
+    assert main(["check", "--database", database, "--tls-cert", f"{tmp_path}/missing.pem"]) == 1
+    assert "missing.pem and its key cannot be used: No such file" in capsys.readouterr().out
+
+
 def test_root_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "--database", f"sqlite:///{tmp_path}/chat.db"])
     assert ("runs as root" in capsys.readouterr().out) is (os.geteuid() == 0)

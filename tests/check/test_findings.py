@@ -41,10 +41,11 @@ def test_the_default_settings_are_as_they_should_be() -> None:
     ("changes", "level", "says"),
     [
         ({"tcp": OUTSIDE}, Level.WARNING, "readable on 0.0.0.0:6000"),
-        ({"tcp": OUTSIDE, "proxy_protocol": True}, Level.WARNING, "0.0.0.0:6000 can say with a PROXY header"),
+        ({"proxy_from": ("10.0.0.0/8",)}, Level.WARNING, "2^24 addresses of 10.0.0.0/8 can say with a PROXY header"),
+        ({"proxy_from": ("2001:db8::/48",)}, Level.WARNING, "2^80"),
+        ({"proxy_from": ("::/0",)}, Level.PROBLEM, "::/0 is everybody"),
         ({"http": Address("::", 80)}, Level.WARNING, "readable on [::]:80"),
         ({"http": Address("h", 80)}, Level.WARNING, "/metrics"),
-        ({"http": Address("h", 80), "proxy_protocol": True}, Level.WARNING, "X-Forwarded-For"),
         ({"origins": ("https://*.example.org",)}, Level.PROBLEM, "no wildcards"),
         ({"origins": ("http://example.org",)}, Level.WARNING, "http://example.org"),
         ({"bus": "redis://h/0"}, Level.NOTE, "SQLite"),
@@ -66,6 +67,18 @@ def test_what_is_in_order_is_not() -> None:
         node="one",
         http=None,
         origins=("https://example.org", "http://localhost:3000"),
+    )
+    assert found(settings) == {}
+
+
+def test_tls_and_proxies_in_order() -> None:
+    settings = attrs.evolve(
+        SQLITE,
+        tcp=OUTSIDE,
+        tls_cert=Path("chat.pem"),
+        proxy_from=("10.1.2.3", "172.17.0.0/16", "fd00::/64"),
+        proxy_protocol=True,
+        registration="closed",
     )
     assert found(settings) == {}
 

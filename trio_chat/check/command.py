@@ -6,6 +6,7 @@ It changes nothing. The exit status is 0 where the server would start and keep i
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import resource
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from trio_chat.bus.redis_settings import RedisAddress
+from trio_chat.check.certificate import check_certificate
 from trio_chat.check.finding import Finding, Level, as_json, as_text, note, problem
 from trio_chat.check.mysql import check_mysql
 from trio_chat.check.redis import check_redis
@@ -75,6 +77,8 @@ async def check(settings: Settings, *, thoroughly: bool = False) -> list[Finding
             check_workers(settings)
         except StartupError as error:
             findings.append(problem("workers", str(error)))
+    if settings.tls_cert is not None:
+        findings += check_certificate(settings.tls_cert, settings.tls_key, dt.datetime.now(dt.UTC))
     findings += await _database(settings, thoroughly=thoroughly)
     if not settings.bus.startswith("local:"):
         try:

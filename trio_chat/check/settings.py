@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from trio_chat.address import Address
 from trio_chat.check.finding import Finding, note, ok, problem, warning
 from trio_chat.config import Settings
 
@@ -16,6 +15,8 @@ __all__ = ["check_settings", "is_local"]
 _SPARE = 64
 #: Below this a password is found by trying, however long the waits; as NIST SP 800-63B has it.
 _SHORT = 8
+#: A network of load balancers may have this many bits for its hosts, by the version of IP: as much as Docker's own.
+_LARGE = {4: 16, 6: 64}
 
 
 def is_local(host: str) -> bool:
@@ -29,6 +30,7 @@ def is_local(host: str) -> bool:
 def check_settings(settings: Settings, *, descriptors: int) -> Iterator[Finding]:
     """Look the settings over. `descriptors` is how many files this process may have open."""
     yield from _listening(settings)
+    yield from _proxies(settings)
     yield from _origins(settings)
     yield from _newcomers(settings)
     yield from _nodes(settings)
@@ -37,46 +39,46 @@ def check_settings(settings: Settings, *, descriptors: int) -> Iterator[Finding]
 
 
 def _listening(settings: Settings) -> Iterator[Finding]:
-    open_to_all = [address for address in settings.tcp if not is_local(address.host)]
-    shown = ", ".join(map(str, open_to_all))
-    if not open_to_all:
-        yield ok("tcp", f"only this machine reaches {', '.join(map(str, settings.tcp))}")
-    elif settings.proxy_protocol:
-        yield warning(
-            "tcp",
-            f"whoever reaches {shown} can say with a PROXY header that he is anybody",
-            "let nobody but the load balancer reach it: by the address it listens on, or by a firewall",
-        )
-    else:
-        yield warning(
-            "tcp",
-            f"passwords and messages cross the network readable on {shown}",
-            "listen on 127.0.0.1 and let a proxy end TLS",
-        )
-    if settings.http is not None:
-        yield from _http(settings.http, settings)
+    for part, addresses in (("tcp", settings.tcp), ("http", (settings.http,) if settings.http else ())):
+        exposed = [address for address in addresses if not is_local(address.host)]
+        shown = ", ".join(map(str, exposed))
+        if not addresses:
+            continue
+        if not exposed:
+            yield ok(part, f"only this machine reaches {', '.join(map(str, addresses))}")
+        elif settings.tls_cert is None:
+            yield warning(
+                part,
+                f"passwords and messages cross the network readable on {shown}",
+                "set tls_cert and tls_key, or listen on 127.0.0.1 and let a proxy end TLS",
+            )
+        else:
+            yield ok(part, f"{shown} speaks TLS only")
+        if exposed and part == "http":
+            yield warning(
+                part,
+                f"/metrics, /readyz and /livez are for everybody who reaches {shown}",
+                "let a proxy or a firewall keep them to those who watch the server",
+            )
 
 
-def _http(address: Address, settings: Settings) -> Iterator[Finding]:
-    if is_local(address.host):
-        yield ok("http", f"only this machine reaches {address}")
-        return
-    yield warning(
-        "http",
-        f"passwords and messages cross the network readable on {address}",
-        "listen on 127.0.0.1 and let a proxy end TLS",
-    )
-    yield warning(
-        "http",
-        f"/metrics, /readyz and /livez are for everybody who reaches {address}",
-        "let a proxy or a firewall keep them to those who watch the server",
-    )
-    if settings.proxy_protocol:
-        yield warning(
-            "http",
-            f"whoever reaches {address} can say with X-Forwarded-For that he is anybody",
-            "let nobody but the load balancer reach it",
-        )
+def _proxies(settings: Settings) -> Iterator[Finding]:
+    for text in settings.trusted_proxies:
+        network = ipaddress.ip_network(text)
+        host_bits = network.max_prefixlen - network.prefixlen
+        if network.prefixlen == 0:
+            yield problem(
+                "proxy",
+                f"{text} is everybody: whoever connects can say with a PROXY header that he is anybody",
+                "proxy_from names the load balancers only",
+            )
+        elif host_bits > _LARGE[network.version] and not network.is_loopback:
+            yield warning(
+                "proxy",
+                f"whoever connects from one of the 2^{host_bits} addresses of {text} can say with a PROXY header that he "
+                "is anybody",
+                "proxy_from names the load balancers only",
+            )
 
 
 def _origins(settings: Settings) -> Iterator[Finding]:
@@ -94,7 +96,7 @@ def _origins(settings: Settings) -> Iterator[Finding]:
 
 def _newcomers(settings: Settings) -> Iterator[Finding]:
     addresses = [*settings.tcp, *([settings.http] if settings.http else [])]
-    if all(is_local(address.host) for address in addresses) and not settings.proxy_protocol:
+    if all(is_local(address.host) for address in addresses) and not settings.trusted_proxies:
         return
     if settings.registration == "open":
         yield note(
