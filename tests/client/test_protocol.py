@@ -123,7 +123,7 @@ def test_one_message_of_a_conversation_at_a_time_and_conversations_side_by_side(
 @pytest.mark.parametrize(
     "frame",
     [
-        {"msgid": 30},
+        {"msgid": 99},
         {"msgid": 999, "ref": 77, "anything": [1]},
         {"msgid": -1, "errno": 130},
         {"msgid": 24, "ref": 4711, "errno": 0},
