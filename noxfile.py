@@ -182,6 +182,25 @@ def simulate(session: nox.Session) -> None:
     session.run("python", "-m", "tests.simulation", *(session.posargs or ["1000", "--count", "5000"]))
 
 
+@nox.session(python=MAIN)
+def autobahn(session: nox.Session) -> None:
+    """Autobahn's 298 cases of RFC 6455 and 7692 against our WebSockets; not part of the default run. Needs a Python 2.7."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [shutil.which("python2.7"), *map(str, pyenv.glob("versions/2.7.*/bin/python2.7"))]
+    old = next((path for path in reversed(found) if path), None)
+    if old is None:
+        session.error(
+            "the Autobahn test suite is a program for Python 2.7; none is here (`pyenv install 2.7.18` builds one)"
+        )
+    _install(session, "test")
+    session.install("virtualenv<20.22")  # the last that knows 2.7
+    place = Path(session.create_tmp()).resolve() / "suite"
+    if not (place / "bin" / "wstest").exists():
+        session.run("virtualenv", "--quiet", "--python", str(old), str(place))
+        session.run(str(place / "bin" / "pip"), "install", "--quiet", "autobahntestsuite", external=True)
+    session.run("python", "-m", "tests.http.autobahn", str(place / "bin" / "wstest"))
+
+
 @nox.session
 def changelog(session: nox.Session) -> None:
     """Fold the fragments of changelog.d into CHANGELOG.md, for a release."""

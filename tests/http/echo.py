@@ -1,13 +1,7 @@
-"""An echo server on our WebSocket transport, for the Autobahn test suite: `python -m tests.http.echo PORT`.
+"""An echo server on our WebSocket transport, for the Autobahn test suite (`tests/http/autobahn.py`): `python -m tests.http.echo PORT`.
 
-The suite needs Python 2.7 (`pip install autobahntestsuite==0.8.2`), so it is not part of the tests; run it by hand after a change
-of `transport/websocket.py`, with `wstest -m fuzzingclient` on ws://127.0.0.1:PORT/ws and the cases 1.1 to 7.13, 9.1, 9.3 and 10.
-Only these may fail, each for a reason:
-
-    6.4     "non-strict": UTF-8 is checked when a message is whole
-    6.7.1   a NUL in a message becomes what JSON refuses
-    7.1.5   a close frame within a fragmented message is a protocol error to the library
-    12.1    (compression) the texts have newlines, which become blanks
+What comes in is a line each to the transport, so line ends and NULs in a message become blanks (JSON allows neither but
+between its parts). The suite wants them back: here they become other characters, and these what they were.
 """
 
 from __future__ import annotations
@@ -16,12 +10,20 @@ import sys
 
 import trio
 
+import trio_chat.transport.http as http
+import trio_chat.transport.websocket as websocket
 from trio_chat.config import Address
 from trio_chat.transport.contract import End, Transport, TransportBroken
 from trio_chat.transport.entrance import Entrance
-from trio_chat.transport.http import Site, serve_http
 from trio_chat.transport.poller import Poller
 from trio_chat.transport.tcp import listen
+
+
+class Reversible(websocket.WebSocketTransport):
+    __slots__ = ()
+
+    def _frame(self, payload: bytes) -> bytes:
+        return super()._frame(payload.translate(bytes.maketrans(b"\1\2", b"\n\0")))
 
 
 async def echo(transport: Transport) -> None:
@@ -44,11 +46,15 @@ async def echo(transport: Transport) -> None:
 
 async def main(port: int) -> None:
     poller = Poller()
-    site = Site(pages={}, websocket="/ws", origins=(), closed=lambda: False, frame=1 << 25, compression=True)
+    site = http.Site(pages={}, websocket="/ws", origins=(), closed=lambda: False, frame=1 << 25, compression=True)
+    websocket._INSIDE = bytes.maketrans(b"\n\0", b"\1\2")
+    vars(http)["WebSocketTransport"] = Reversible
     async with trio.open_nursery() as nursery:
         nursery.start_soon(poller.run)
         listeners = listen(Address("127.0.0.1", port))
-        await serve_http(listeners, poller, Entrance(), site, lambda transport: nursery.start_soon(echo, transport))
+        await http.serve_http(
+            listeners, poller, Entrance(), site, lambda transport: nursery.start_soon(echo, transport)
+        )
 
 
 if __name__ == "__main__":
