@@ -515,17 +515,19 @@ class Router:
 
     def publish(self, deliveries: Iterable[Delivery]) -> None:
         """Tell the other nodes of new messages: one publish for a group, one for each of two users."""
+        self._bus.publish(self._hints(deliveries))
+
+    def _hints(self, deliveries: Iterable[Delivery]) -> Iterator[Event]:
+        # A generator: the bus of a node that is alone does not even look.
         prefix = self._prefix
-        events: list[Event] = []
         for delivery in deliveries:
             payload = prefix + delivery.modern()
             if delivery.is_group:
-                events.append((f"g:{delivery.to}", payload))
+                yield f"g:{delivery.to}", payload
             else:
-                events.append((f"u:{delivery.to}", payload))
+                yield f"u:{delivery.to}", payload
                 if delivery.sender != delivery.to:
-                    events.append((f"u:{delivery.sender}", payload))
-        self._bus.publish(events)
+                    yield f"u:{delivery.sender}", payload
 
     def receive(self, events: list[Event]) -> None:
         """Hints from the bus. A broken one is logged and dropped: the log will show what it said."""

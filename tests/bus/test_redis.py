@@ -363,3 +363,36 @@ async def test_wrong_passwords_and_missing_rights_are_told_without_the_password(
     assert "WRONGPASS" in reasons or "invalid username" in reasons
     assert "hunter2" not in str(logs)
     assert "wrong-one" not in str(logs)
+
+
+async def becomes(bus: RedisBus, *, alone: bool) -> None:
+    with trio.fail_after(PATIENCE):
+        while bus._publisher.alone != alone:
+            await trio.sleep(0.01)
+
+
+async def test_a_bus_that_is_alone_publishes_nothing_until_another_comes(redis: Redis, nursery: trio.Nursery) -> None:
+    first = RedisBus(redis.url, limits=QUICK)
+    await start(nursery, first, "a")
+    await becomes(first, alone=True)
+    events = iter([("a", b"for nobody")])
+    first.publish(events)
+    assert list(events) == [("a", b"for nobody")]
+    second = RedisBus(redis.url, limits=QUICK)
+    got = await start(nursery, second, "a")
+    await becomes(first, alone=False)
+    first.publish([("a", b"0"), ("a", b"1")])
+    await got.wait_event(("a", b"1"))
+    assert got.events == [("a", b"0"), ("a", b"1")]
+    assert first.statistics().publish_dropped == 0
+    assert not second._publisher.alone
+
+
+async def test_a_bus_whose_own_subscriber_is_away_is_not_alone(redis: Redis, nursery: trio.Nursery) -> None:
+    bus = RedisBus(redis.url, limits=QUICK)
+    await start(nursery, bus)
+    bus._subscriber.up = False
+    with trio.move_on_after(1.0):
+        while not bus._publisher.alone:
+            await trio.sleep(0.01)
+    assert not bus._publisher.alone

@@ -44,7 +44,10 @@ class Bus(Protocol):
         ...
 
     def publish(self, events: Iterable[Event]) -> None:
-        """Send events, in order. Never blocks. While the bus is down or its buffer is full they are dropped."""
+        """Send events, in order. Never blocks. While the bus is down or its buffer is full they are dropped.
+
+        A bus that knows of no other node does not iterate over them.
+        """
         ...
 
     async def run(self, receiver: Receiver, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -46,8 +46,8 @@ class RedisBus:
 
     `prefix` and the URL's database keep deployments apart that share one Redis; all nodes of one deployment have the
     same. A Redis user for it alone needs `+@connection +@pubsub` and the channels `trio-chat:*`. One's own events come
-    back when one subscribes to their channel. An event that is under way at the moment of an `unsubscribe` may still
-    come.
+    back when one subscribes to their channel, unless nobody else listens: then nothing is published. An event that is under
+    way at the moment of an `unsubscribe` may still come.
 
     Raises `StartupError` for a wrong URL. A Redis that cannot be reached is no error, now or later: the bus is down,
     says so in the log once per cause, and comes back by itself.
@@ -60,8 +60,8 @@ class RedisBus:
         limits = limits or RedisLimits()
         # SELECT does not separate publish/subscribe: the database's number is part of the names.
         scope = Scope(f"{prefix}:{self._address.db}", secrets.token_hex(8).encode())
-        self._publisher = Publisher(self._address, limits, scope, self._state_changed)
-        self._subscriber = Subscriber(self._address, limits, scope, self._state_changed)
+        self._subscriber = Subscriber(self._address, limits, scope, self._state_changed, self._company_came)
+        self._publisher = Publisher(self._address, limits, scope, self._state_changed, lambda: self._subscriber.up)
         self._running = False
         self._told_up = False
         self._told_reasons: set[str] = set()
@@ -100,7 +100,7 @@ class RedisBus:
     def publish(self, events: Iterable[Event]) -> None:
         """Send events, in order; all that is published in one turn of the scheduler goes out in one write.
 
-        While the bus is down or `limits.publish_bytes` wait they are dropped, and later the other nodes' `missed` is
+        Where no other bus of the deployment listens they are for nobody, and `events` is not even looked at. While the bus is down or `limits.publish_bytes` wait they are dropped, and later the other nodes' `missed` is
         called.
         """
         self._publisher.publish(events)
@@ -148,6 +148,10 @@ class RedisBus:
         self._changed.set()
         self._changed = trio.Event()
 
+    def _company_came(self) -> None:
+        """Another bus has said something: it listens, or will in a moment."""
+        self._publisher.alone = False
+
     def _state_changed(self, problem: str | None) -> None:
         """One direction has connected (None), has failed to, or has lost its connection."""
         if self.up != self._told_up:
@@ -155,6 +159,7 @@ class RedisBus:
             self._told_reasons.clear()
             if self.up:
                 log.info("bus_up", address=str(self._address))
+                self._publisher.say_hello()
         if problem is not None and problem not in self._told_reasons:
             # Attempts go on every second: each cause is told once until the bus has been up again.
             self._told_reasons.add(problem)

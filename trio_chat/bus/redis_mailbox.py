@@ -32,6 +32,7 @@ class Parcel:
     states: list[str | None]  #: changes of the connection: None when it works, or why it does not
     events: list[Event]
     gap: bool  #: events may be missing
+    company: bool  #: another node has said something
     confirmed: int  #: the generation of subscriptions that Redis has confirmed
     more: bool  #: there is more; look again in the next turn of the scheduler
 
@@ -58,6 +59,7 @@ class Mailbox:
         self._batches: deque[tuple[list[Event], int]] = deque()
         self._bytes = 0
         self._gap = False
+        self._company = False
         self._confirmed = 0
         self._posted = False
         self.dropped = 0
@@ -81,9 +83,9 @@ class Mailbox:
                 batch, size = self._batches.popleft()
                 self._bytes -= size
                 events = events + batch if events else batch
-            parcel = Parcel(self._states, events, self._gap, self._confirmed, bool(self._batches))
+            parcel = Parcel(self._states, events, self._gap, self._company, self._confirmed, bool(self._batches))
             self._states = []
-            self._gap = False
+            self._gap = self._company = False
             self._posted = parcel.more
         return parcel
 
@@ -151,6 +153,11 @@ class Mailbox:
     def post_confirmed(self, generation: int) -> None:
         with self._lock:
             self._confirmed = generation
+            self._post()
+
+    def post_company(self) -> None:
+        with self._lock:
+            self._company = True
             self._post()
 
     def post_gap(self) -> None:

@@ -13,7 +13,6 @@ from trio_chat.bus.contract import Event
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
 from trio_chat.bus.redis_wire import (
     INCOMPLETE,
-    PING,
     Answers,
     Broken,
     Heartbeat,
@@ -42,6 +41,10 @@ class Publisher:
     _limits: RedisLimits
     _scope: Scope
     _on_state: Callable[[str | None], None]
+    #: Whether the subscriber of this bus listens.
+    _listening: Callable[[], bool]
+    #: Nobody but this bus listens, as far as Redis has said; the first word of another one ends it.
+    alone: bool = attrs.field(init=False, default=False)
     _buffer: list[bytes] = attrs.field(init=False, factory=list)
     _bytes: int = attrs.field(init=False, default=0)
     #: How many events the buffer has, and the write that is under way.
@@ -59,6 +62,8 @@ class Publisher:
     reconnects: int = attrs.field(init=False, default=-1)
 
     def publish(self, events: Iterable[Event]) -> None:
+        if self.alone:
+            return
         if not self.up:
             self._lose(len(list(events)))
             return
@@ -133,7 +138,7 @@ class Publisher:
         await stream.send_all(b"".join(commands))
         count = 0
         while count < len(commands):
-            count += _count(answers, await stream.receive_some(_RECEIVE))
+            count += self._take(answers, await stream.receive_some(_RECEIVE))
         self._told = losses
 
     async def _write(self, stream: Stream) -> None:
@@ -148,18 +153,38 @@ class Publisher:
 
     async def _read(self, stream: Stream, answers: Answers, heartbeat: Heartbeat) -> None:
         while True:
-            _count(answers, await stream.receive_some(_RECEIVE))
+            self._take(answers, await stream.receive_some(_RECEIVE))
             heartbeat.heard()
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
         while True:
             await trio.sleep(self._limits.ping_seconds)
             if heartbeat.tick():
-                self._say(PING)
+                self._say(self._scope.listeners())
             # Here and not at once, so that a node that is overrun for long does not make the others look all the time.
             if self._losses > self._told:
                 self._told = self._losses
                 self._say(self._scope.notice(gap=True))
+
+    def say_hello(self) -> None:
+        """Let the others know that this bus listens: from now on what they publish is for somebody. Never blocks."""
+        if self.up:
+            self._say(self._scope.notice(gap=False))
+
+    def _take(self, answers: Answers, data: bytes | bytearray) -> int:
+        """How many answers this completes. Raises `Broken` for the end of the stream and for an answer that is an error."""
+        if not data:
+            raise Broken("Redis closed the connection")
+        count = 0
+        answers.feed(bytes(data))
+        while (answer := answers.next()) is not INCOMPLETE:
+            if isinstance(answer, hiredis.ReplyError):
+                raise Broken(str(answer))
+            if isinstance(answer, list):
+                # While our own subscriber does not listen, the one who does is another.
+                self.alone = self._listening() and answer[1] <= 1
+            count += 1
+        return count
 
     def _say(self, piece: bytes) -> None:
         """Write a command of our own; it is small, and not held to the limit."""
@@ -178,21 +203,8 @@ class Publisher:
     def _give_up(self) -> None:
         if self.up:
             self._losses += 1  # of what was written nobody knows whether Redis has seen it
-        self.up = False
+        self.up = self.alone = False
         self._lose(self._waiting + self._writing)
         self._writing = 0
         self._empty()
         self._wake = trio.Event()
-
-
-def _count(answers: Answers, data: bytes | bytearray) -> int:
-    """How many answers this completes. Raises `Broken` for the end of the stream and for an answer that is an error."""
-    if not data:
-        raise Broken("Redis closed the connection")
-    count = 0
-    answers.feed(bytes(data))
-    while (answer := answers.next()) is not INCOMPLETE:
-        if isinstance(answer, hiredis.ReplyError):
-            raise Broken(str(answer))
-        count += 1
-    return count

@@ -30,6 +30,7 @@ class Subscriber:
     _limits: RedisLimits
     _scope: Scope
     _on_state: Callable[[str | None], None]
+    _on_company: Callable[[], None]
     _channels: set[str] = attrs.field(init=False, factory=set)
     _generation: int = attrs.field(init=False, default=0)
     _confirmed: int = attrs.field(init=False, default=0)
@@ -126,6 +127,8 @@ class Subscriber:
                 self._on_state(problem)
                 self._attempted.set()
             self._waiters.unpark_all()
+            if parcel.company:
+                self._on_company()
             if parcel.events:
                 self.received += len(parcel.events)
                 receiver.receive(parcel.events)

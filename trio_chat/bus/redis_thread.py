@@ -27,6 +27,7 @@ from trio_chat.bus.contract import Event
 from trio_chat.bus.redis_mailbox import Mailbox, Stopped
 from trio_chat.bus.redis_settings import RedisAddress, RedisLimits
 from trio_chat.bus.redis_wire import (
+    GAP,
     INCOMPLETE,
     PING,
     Answers,
@@ -258,8 +259,10 @@ class _Conversation:
                 name = find(reply[1])
                 if name is not None:
                     events.append((name, reply[2]))
-                elif reply[1] == self._control and self._scope.is_gap(reply[2]):
-                    self._mailbox.post_gap()
+                elif reply[1] == self._control and not self._scope.is_mine(reply[2]):
+                    self._mailbox.post_company()
+                    if reply[2].startswith(GAP):
+                        self._mailbox.post_gap()
             elif kind in (b"subscribe", b"unsubscribe"):
                 self._confirmed += 1
         return events

@@ -29,6 +29,9 @@ __all__ = [
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
+#: How a notice begins that events were lost.
+GAP = b"gap "
+
 #: hiredis' own sign for an incomplete answer is False, which equals the answer 0.
 INCOMPLETE = object()
 
@@ -58,7 +61,7 @@ class Answers:
 
 @attrs.frozen
 class Scope:
-    """The names in Redis of one deployment; `name` keeps it apart from others, `me` is this bus among its own."""
+    """The names in Redis of one deployment; `name` keeps it apart from others, `me` (hexadecimal) is this bus among its own."""
 
     name: str
     me: bytes
@@ -74,11 +77,15 @@ class Scope:
 
     def notice(self, *, gap: bool) -> bytes:
         """The command that says "I am here", or with `gap` "events of mine were lost, look into the database"."""
-        return command(b"PUBLISH", self.control, (b"gap " if gap else b"hello ") + self.me)
+        return command(b"PUBLISH", self.control, (GAP if gap else b"hello ") + self.me)
 
-    def is_gap(self, notice: bytes) -> bool:
-        """Whether a notice is about a gap of another bus: our own users were served without Redis."""
-        return notice.startswith(b"gap ") and notice != b"gap " + self.me
+    def is_mine(self, notice: bytes) -> bool:
+        """Whether this bus has said it. A gap of one's own matters to nobody here: our users were served without Redis."""
+        return notice.endswith(b" " + self.me)
+
+    def listeners(self) -> bytes:
+        """The command that asks how many buses listen to notices; its answer is a list of the channel and a number."""
+        return command(b"PUBSUB", b"NUMSUB", self.control)
 
 
 class Topics:

@@ -51,7 +51,16 @@ def render(sql: str, params: Sequence[Value]) -> bytes:
     """
     if not params:
         return sql.encode()
-    return _template(sql) % tuple(map(_literal, params))
+    literals: list[bytes] = []
+    for value in params:
+        # What a message consists of, without a call each; everything else, and whatever has to be escaped, the long way.
+        if type(value) is int:
+            literals.append(b"%d" % value)
+        elif type(value) is str and value.isascii() and "'" not in value and "\\" not in value and "\0" not in value:
+            literals.append(b"'%b'" % value.encode())
+        else:
+            literals.append(_literal(value))
+    return _template(sql) % tuple(literals)
 
 
 def _literal(value: Value) -> bytes:
