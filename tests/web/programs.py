@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.services.certificates import Certificate
+
 __all__ = ["Line", "Server", "free_port"]
 
 
@@ -27,17 +29,18 @@ def free_port() -> int:
 class Server:
     """`python -m trio_chat serve` on a SQLite file; `kill` and `start` as often as one likes."""
 
-    def __init__(self, folder: Path, *origins: str) -> None:
+    def __init__(self, folder: Path, *origins: str, tls: Certificate | None = None) -> None:
         self.database = folder / "chat.db"
         self.port = free_port()
         self.tcp = free_port()
         self.origins = origins
+        self.tls = tls
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Returns when it accepts connections."""
@@ -54,6 +57,8 @@ class Server:
         command += ["--database", f"sqlite:///{self.database}"]
         for origin in self.origins:
             command += ["--origins", origin]
+        if self.tls is not None:
+            command += ["--tls-cert", str(self.tls.certificate), "--tls-key", str(self.tls.key)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 20

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trio_chat.verify.programs.process import ServiceError, ServiceProcess, accepts, find_program, free_port
 
-__all__ = ["Nginx"]
+__all__ = ["MODULES", "Nginx", "load_stream"]
 
 #: What Debian does to load the stream module; other systems may need it said in another way.
 MODULES = "include /etc/nginx/modules-enabled/*.conf;"
@@ -31,7 +31,7 @@ class Nginx(ServiceProcess):
         self._pid_file = directory / "nginx.pid"
         self._nodes = list(nodes)
         program = find_program("nginx")
-        self._modules = _load_stream(program)
+        self._modules = load_stream(program)
         command = [program, "-c", str(self.config), "-g", "daemon off;"]
         super().__init__("nginx", command, directory=directory, ready=self._listens)
 
@@ -139,7 +139,7 @@ def _shipped(name: str) -> str:
     raise ServiceError(f"deploy/{name} is missing from this installation; install trio-chat again")
 
 
-def _load_stream(program: str) -> str:
+def load_stream(program: str) -> str:
     """The line that loads nginx's stream module here; the shipped one where it works."""
     build = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=20, check=True).stderr
     shipped = any("stream_module" in path.read_text() for path in Path("/etc/nginx/modules-enabled").glob("*.conf"))
