@@ -55,9 +55,14 @@ class Context:
         runs = []
         for number in range(1, self.runs + 1):
             runs.append(run())
-            shown = ", ".join(f"{name} {value:,.5g}" for name, value in list(runs[-1].items())[:5])
-            self.tell(f"{system.name}/{workload} {number}/{self.runs}: {shown}")
+            self.tell(f"{system.name}/{workload} {number}/{self.runs}: {_told(runs[-1])}")
         return Figure(system.name, workload, title, unit, runs)
+
+
+def _told(run: Run) -> str:
+    """A run in a line: its first numbers, and how much of a core the load generator took."""
+    shown = ", ".join(f"{name} {value:,.5g}" for name, value in list(run.items())[:5])
+    return shown + (f"; the generator used {run['generator_share']:.0%} of a core" if "generator_share" in run else "")
 
 
 @attrs.frozen

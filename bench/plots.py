@@ -17,6 +17,7 @@ _COLOURS = {
     "sqlite": "#0b5fa5",
     "mariadb": "#2f8fdd",
     "cluster": "#8cc4f0",
+    "workers": "#8cc4f0",
     "ejabberd": "#c2571a",
     "prosody": "#6b4fa0",
     "ngircd": "#4a8f3c",

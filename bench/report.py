@@ -16,6 +16,7 @@ TITLES = {
     "sqlite": "trio-chat, SQLite",
     "mariadb": "trio-chat, MariaDB + Redis",
     "cluster": "trio-chat, two nodes",
+    "workers": "trio-chat, two workers",
     "ejabberd": "ejabberd",
     "prosody": "prosody",
     "ngircd": "ngIRCd",
