@@ -12,6 +12,7 @@ import pytest
 from bench.__main__ import main
 from bench.dialects import TEXT, Client, Native
 from bench.generator import BenchmarkError, Generator, Measured, build_generator
+from bench.goals import GROWTH
 from tests.bench.fake_server import Behaviour, FakeServer, Frame
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,6 +67,18 @@ def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--only", "nothing"])
     assert "there is no nothing" in capsys.readouterr().err
+
+
+def test_list_has_what_the_goals_are_about(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--list"])
+    names = set(capsys.readouterr().out.split())
+    for workload in ("direct-50-1", "direct-50-64", "group-100-1", "group-100-64", "store-pipelined", "drain", "idle"):
+        assert {f"{system}/{workload}" for system in ("sqlite", "mariadb", "ejabberd")} <= names
+    for workloads in GROWTH.values():
+        assert {f"{system}/{workload}" for system in ("sqlite", "mariadb") for workload in workloads} <= names
+    assert {"mariadb/latency-10000", "mariadb/login-token", "cluster/direct-5000-64", "ngircd/reconnect"} <= names
+    assert "ngircd/drain" not in names
 
 
 def good(number: int, frame: Frame) -> tuple[list[Frame], list[Frame]]:
