@@ -17,14 +17,14 @@ from bench.generator import Generator, LoggedIn
 from bench.machine import CpuTimes, memory_kib
 from bench.parts import Context, Figure, Part, Run, measured_run, pairs
 from bench.population import PASSWORD
-from bench.systems import ClusterSystem, Need, OwnPlace, OwnSystem, Place, System
-from trio_chat.config import setting_names
+from bench.systems import ClusterSystem, Need, OwnPlace, OwnSystem, Place, SQLiteSystem, System
 
 __all__ = ["crowd_parts"]
 
 #: As many as one client of trio-chat may have in flight before it is read more slowly.
 _PIPELINED = 200
 _STORM_LOAD = 1000.0
+_TLS_AT_A_TIME = 4
 #: Connections come from several addresses, each of which has about 28,000 ports.
 _ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
@@ -34,8 +34,9 @@ def crowd_parts() -> list[Part]:
         Part(["store-pipelined", "drain"], _offline, lambda system: system.absent_users),
         Part(["store-one"], _store_one, lambda system: system.absent_users),
         Part(["idle", "reconnect"], _crowd, _is_one_server),
-        Part(["idle-websocket"], _idle_websocket, _is_own),
-        Part(["idle-tls"], _idle_tls, _speaks_tls),
+        # What these cost does not depend on the database.
+        Part(["idle-websocket"], _idle_websocket, _is_embedded),
+        Part(["idle-tls"], _idle_tls, _is_embedded),
         Part(["login-password"], _login_password, _is_own),
         Part(["login-token"], _login_token, _is_own),
     ]
@@ -49,8 +50,8 @@ def _is_own(system: System) -> bool:
     return isinstance(system, OwnSystem) and _is_one_server(system)
 
 
-def _speaks_tls(system: System) -> bool:
-    return _is_own(system) and "tls_cert" in dict(setting_names())
+def _is_embedded(system: System) -> bool:
+    return isinstance(system, SQLiteSystem)
 
 
 def _offline(system: System, context: Context) -> Iterator[Figure]:
@@ -104,27 +105,35 @@ def _spread(clients: Sequence[Client]) -> list[Client]:
 
 
 def _crowd(system: System, context: Context) -> Iterator[Figure]:
-    """All come at once; then they are idle; then all connections break, and all come again."""
+    """All come one after the other and are idle, some times; then all come at once, some times."""
     count = context.sizes.idle
-    returns: list[Run] = []
-    idles: list[Run] = []
     with (
         system.open(context.directory, Need(count)) as place,
         context.generator(system, _spread(place.clients)) as generator,
     ):
         (pid,) = place.pids["server"]
         before = memory_kib(pid)
-        for number in range(1, context.runs + 1):
-            returns.append(_login_run(generator.login(concurrency=min(count, system.at_once))))
-            idles.append(_idle_run(place, before, count, context.sizes.idle_seconds))
-            generator.close()
-            time.sleep(1)
-            context.tell(
-                f"{system.name}/idle and reconnect {number}/{context.runs}: {idles[-1]['kib']:.2f} KiB each, "
-                f"{returns[-1]['rate']:,.5g} logins/s"
-            )
-    yield Figure(system.name, "idle", f"idle: {count:,} connections", "connections", idles)
-    yield Figure(system.name, "reconnect", f"{count:,} reconnect at once", "logins", returns)
+
+        def idle() -> Run:
+            generator.login()
+            run = _idle_run(place, before, count, context.sizes.idle_seconds)
+            _leave(generator)
+            return run
+
+        def reconnect() -> Run:
+            logins = generator.login(concurrency=min(count, system.at_once))
+            _leave(generator)
+            return _login_run(logins)
+
+        if context.wanted(f"{system.name}/idle"):
+            yield context.repeat(system, "idle", f"idle: {count:,} connections", "connections", idle)
+        if context.wanted(f"{system.name}/reconnect"):
+            yield context.repeat(system, "reconnect", f"{count:,} reconnect at once", "logins", reconnect)
+
+
+def _leave(generator: Generator) -> None:
+    generator.close()
+    time.sleep(1)  # what is to be done about it shall not be measured with what follows
 
 
 def _idle_run(place: Place, before: int, count: int, seconds: float) -> Run:
@@ -155,29 +164,29 @@ def _idle_websocket(system: System, context: Context) -> Iterator[Figure]:
             def run() -> Run:
                 generator.login()
                 idle = _idle_run(place, before, count, context.sizes.idle_seconds)
-                generator.close()
-                time.sleep(1)
+                _leave(generator)
                 return idle
 
             yield context.repeat(system, "idle-websocket", f"idle: {count:,} WebSockets", "connections", run)
 
 
 def _idle_tls(system: System, context: Context) -> Iterator[Figure]:
-    """The load generator speaks no TLS; this is done here, one connection after the other, and once."""
+    """The load generator speaks no TLS: this is done here, a few at a time."""
     count = context.sizes.idle
     certificate, key = self_signed(context.directory)
     options = ["--tls-cert", str(certificate), "--tls-key", str(key), "--heartbeat", "600"]
-    with system.open(context.directory, Need(count, options=options)) as place, ExitStack() as stack:
+    with system.open(context.directory, Need(count, options=options)) as place:
         (pid,) = place.pids["server"]
         before = memory_kib(pid)
         trust = ssl.create_default_context(cafile=certificate)
-        for number, client in enumerate(place.clients, 1):
-            stack.enter_context(_tls_login(trust, client))
-            if number % 1000 == 0:
-                context.tell(f"{system.name}/idle-tls: {number:,} of {count:,}")
-        run = _idle_run(place, before, count, context.sizes.idle_seconds)
-        context.tell(f"{system.name}/idle-tls: {run['kib']:.2f} KiB each")
-        yield Figure(system.name, "idle-tls", f"idle: {count:,} over TLS", "connections", [run])
+
+        def run() -> Run:
+            with ThreadPoolExecutor(_TLS_AT_A_TIME) as threads, ExitStack() as stack:
+                for connection in threads.map(lambda client: _tls_login(trust, client), place.clients):
+                    stack.enter_context(connection)
+                return _idle_run(place, before, count, context.sizes.idle_seconds)
+
+        yield context.repeat(system, "idle-tls", f"idle: {count:,} over TLS", "connections", run)
 
 
 def _tls_login(trust: ssl.SSLContext, client: Client) -> ssl.SSLSocket:

@@ -11,7 +11,7 @@
 
 static const int64_t RECEIPT_NS = 100 * 1000000LL;
 static const int64_t PROGRESS_NS = 250 * 1000000LL;
-static const int64_t DRAIN_NS = 60 * 1000000000LL;
+static const int64_t DRAIN_NS = 120 * 1000000000LL;
 static const int64_t LINGER_NS = 50 * 1000000LL; /* long enough to see a repetition of the last messages */
 static const int64_t SHORTEST_TICK_NS = 100 * 1000LL;
 

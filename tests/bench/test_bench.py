@@ -42,7 +42,7 @@ def quick(file: Path, *only: str) -> tuple[dict[str, Frame], str]:
 def test_quick_run_of_every_part(tmp_path: Path) -> None:
     found, _ = quick(tmp_path / "figures.json", "sqlite/")
     workloads = ["direct-5-1", "direct-5-16", "latency-200", "group-5-1", "group-5-16", "store-pipelined", "drain"]
-    workloads += ["store-one", "idle", "reconnect", "idle-websocket", "login-password", "login-token"]
+    workloads += ["store-one", "idle", "reconnect", "idle-websocket", "idle-tls", "login-password", "login-token"]
     workloads += ["stored-1000", "online-10", "groups-3"]
     assert {f"sqlite/{workload}" for workload in workloads} <= set(found)
     assert found["sqlite/direct-5-1"]["rate"] > 0
