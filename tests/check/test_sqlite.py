@@ -73,6 +73,11 @@ def test_nothing_is_there_yet(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"{tmp_path}/chat.db is not there yet: the first start makes it" in bad(Path("chat.db"))
+
+
 def test_a_directory(tmp_path: Path) -> None:
     (finding,) = bad(tmp_path).values()
     assert (finding.level, "is a directory" in finding.says) == (Level.PROBLEM, True)

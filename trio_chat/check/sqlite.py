@@ -26,6 +26,7 @@ _OLDEST = (3, 35)
 
 async def check_sqlite(path: Path, *, thoroughly: bool) -> list[Finding]:
     """Look at the file, `thoroughly` at every page of it. Cancelling is safe."""
+    path = _resolved(path)
     findings = list(_around(path))
     if _readable(path):
         findings += await _inside(path, thoroughly=thoroughly)
@@ -54,6 +55,10 @@ def _around(path: Path) -> Iterator[Finding]:
             yield ok(_PART, f"a server has {path} open")
 
 
+def _resolved(path: Path) -> Path:
+    return path.resolve()
+
+
 def _readable(path: Path) -> bool:
     return path.is_file() and os.access(path, os.R_OK)
 
@@ -77,7 +82,7 @@ async def _inside(path: Path, *, thoroughly: bool) -> list[Finding]:
     def connect() -> sqlite3.Connection:
         # Where the last server has left nothing beside the file, neither shall we.
         calm = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{calm}", uri=True, check_same_thread=False)
+        return sqlite3.connect(f"{path.as_uri()}?mode=ro{calm}", uri=True, check_same_thread=False)
 
     def look(connection: sqlite3.Connection) -> list[str]:
         return [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
