@@ -168,7 +168,7 @@ class OwnSystem(System):
         command += ["--tcp", f"127.0.0.1:{port}", "--http", f"127.0.0.1:{http}", "--database", url, "--bus", self.bus]
         server = ServiceProcess(
             f"server{number}",
-            [*command, *options],
+            [*command, "--limit", "all=off", *options],
             directory=directory,
             ready=lambda: accepts(port),
             env={"PYTHONPATH": os.fspath(_REPOSITORY)},

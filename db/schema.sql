@@ -138,6 +138,16 @@ CREATE TABLE Erasure (
     due BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
+-- Wrong passwords: for an account from a place, a place, an account (digests). `latest` is when the latest one came,
+-- `forgotten` when none of them counts any more; milliseconds since the epoch.
+CREATE TABLE Guess (
+    subject BINARY(16) NOT NULL PRIMARY KEY,
+    forgotten BIGINT NOT NULL,
+    latest BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX guess_forgotten ON Guess (forgotten);
+
 -- The running nodes, a row for each life of one. A node whose `beat` stands still is dead.
 CREATE TABLE Node (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,

@@ -45,7 +45,7 @@ async def change_password(connection: Connection, request: ChangePassword, ref: 
     userid = _userid(connection)
     with node.endings.spared(connection):
         connection.epoch = await node.logins.change_password(
-            userid, request.password, request.newpassword, connection.token
+            userid, request.password, request.newpassword, connection.token, connection.network
         )
     node.endings.tell(userid)
     connection.answer(Kind.REPLY, ref, {"errno": 0})
@@ -88,7 +88,7 @@ async def delete_account(connection: Connection, request: DeleteAccount, ref: Re
     userid = _userid(connection)
     await settle(connection)
     with node.endings.spared(connection):
-        await node.deletion.delete(userid, request.password)
+        await node.deletion.delete(userid, request.password, connection.network)
         _leave(connection, Kind.DELETE_ACCOUNT)
     node.endings.tell(userid)
     connection.answer(Kind.REPLY, ref, {"errno": 0})

@@ -7,10 +7,12 @@ where the request fails; the session's table was asked before either is called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from trio_chat.account_commands import (
     change_password,
@@ -21,8 +23,9 @@ from trio_chat.account_commands import (
     revoke_login,
     settle,
 )
-from trio_chat.errors import BadRequest
+from trio_chat.errors import BadRequest, RateLimited
 from trio_chat.services.login import log_in
+from trio_chat.session import Dialect
 from trio_chat.wire.messages import (
     AddFriend,
     CreateGroup,
@@ -101,15 +104,36 @@ def _message(connection: Connection, request: Direct | Group, ref: Ref | None) -
     draft = connection.node.chat.draft(_account(connection), request)
     if draft is None:
         return False
+    if isinstance(request, Group) and (over := _fan_out(connection, request.groupid)):
+        if connection.session.dialect is Dialect.MODERN:
+            raise RateLimited(
+                math.ceil(over * 10) / 10, "this group is large; you send too much", limit="deliveries_per_second"
+            )
+        return False
     connection.message_submitted()
     connection.node.writer.submit(Submission(draft, connection, ref))
     return True
 
 
 async def _message_later(connection: Connection, request: Direct | Group, ref: Ref | None) -> None:
-    await connection.node.chat.allow(_account(connection), request)
-    if not _message(connection, request, ref):
-        raise AssertionError("an allowed message has a draft")
+    while True:
+        await connection.node.chat.allow(_account(connection), request)
+        if _message(connection, request, ref):
+            return
+        # A classic session that sends too much to a large group is not refused but kept waiting.
+        pause = 0.0 if connection.meter is None else connection.meter.deliveries_over(trio.current_time())
+        if pause <= 0:
+            raise AssertionError("an allowed message has a draft")
+        connection.node.counters.reached["deliveries_per_second"] += 1
+        await trio.sleep(pause)
+
+
+def _fan_out(connection: Connection, groupid: int) -> float:
+    """Charge the sender for a message to a group; returns the seconds that it has to wait, 0 where it was counted."""
+    if connection.meter is None:
+        return 0.0
+    count = connection.node.router.online_members(groupid)
+    return connection.meter.charge_deliveries(trio.current_time(), count)
 
 
 def _received(connection: Connection, request: Received, _: Ref | None) -> bool:
@@ -118,7 +142,7 @@ def _received(connection: Connection, request: Received, _: Ref | None) -> bool:
 
 
 async def _register(connection: Connection, request: Register, ref: Ref | None) -> None:
-    userid = await connection.node.accounts.register(request)
+    userid = await connection.node.accounts.register(request, connection.network)
     connection.answer(Kind.REGISTER_ACK, ref, {"errno": 0, "id": userid})
 
 

@@ -25,10 +25,13 @@ from attrs.validators import ge, gt, instance_of, le, lt
 from trio_chat.address import Address
 from trio_chat.errors import StartupError
 
-__all__ = ["Address", "Limits", "Settings", "default_database", "load", "secret_files", "setting_names"]
+__all__ = ["NO_LIMIT", "Address", "Limits", "Settings", "default_database", "load", "secret_files", "setting_names"]
 
 ENVIRONMENT_PREFIX = "TRIO_CHAT_"
 _FILE = "_FILE"
+
+#: What `off` makes of a limit: more than anything that could be counted.
+NO_LIMIT = 2**53
 
 
 def default_database(environment: Mapping[str, str] = os.environ) -> str:
@@ -87,6 +90,12 @@ def _setting(default: Any, doc: str, *, validator: Any = None, metavar: str = ""
     return attrs.field(default=default, validator=validator, repr=show, metadata={"doc": doc, "metavar": metavar})
 
 
+def _guard(default: int, doc: str, *, least: int = 1) -> Any:
+    """A limit that keeps one client from taking what others need. It may be lifted: `off`."""
+    metadata = {"doc": f"{doc}; off: no limit", "metavar": "", "off": True}
+    return attrs.field(default=default, validator=ge(least), metadata=metadata)
+
+
 def _url_without_password(text: str) -> str:
     """A text that may be a URL with a password, as it may be shown: of a URL only how it begins."""
     scheme, colon, _ = text.partition(":")
@@ -125,13 +134,45 @@ class Limits:
     members: int = _setting(1000, "members of groups in one LOGIN_ACK, all groups together", validator=ge(0))
     history: int = _setting(200, "messages in one HISTORY reply", validator=ge(1))
     search: int = _setting(100000, "messages that a search looks at, the latest of its user's", validator=ge(0))
-    connections: int = _setting(50000, "connections; over it new ones are told to come later", validator=ge(1))
     handshakes: int = _setting(
         1000, "connections within a TLS handshake or a PROXY header; over it the oldest is closed", validator=ge(1)
     )
     handshake_seconds: float = _setting(
         10.0, "how long a TLS handshake with a PROXY header may take", validator=_SECONDS
     )
+    connections: int = _guard(
+        50000, "connections; over it the one that waits longest without a login makes room, or the new one is closed"
+    )
+    address_connections: int = _guard(
+        5000, "connections from one address (IPv6: from one /64); over it new ones are told to come later"
+    )
+    login_seconds: int = _guard(300, "seconds that a connection may take to log in; after that it is closed")
+    memory: int = _guard(
+        268435456,
+        "bytes that all connections together have unsent, half received or waiting; "
+        "over it those that hold most are closed",
+        least=1048576,
+    )
+    frames_per_second: int = _guard(
+        2000,
+        "frames a second from one account's connections; modern ones are then rate_limited, classic ones read slower",
+    )
+    bytes_per_second: int = _guard(2097152, "bytes a second from one account's connections; likewise", least=1024)
+    deliveries_per_second: int = _guard(
+        20000, "deliveries a second to members on its node that one account's messages to groups cause; likewise"
+    )
+    friends: int = _guard(1000, "friends on one list")
+    groups: int = _guard(1000, "groups that one user is in")
+    group_members: int = _guard(10000, "members of one group")
+    guesses: int = _guard(
+        10, "wrong passwords for one account from one address; from then on there are growing delays between tries"
+    )
+    address_guesses: int = _guard(100, "wrong passwords from one address, whatever the accounts; likewise")
+    account_guesses: int = _guard(
+        100, "wrong passwords for one account from anywhere; then who was wrong has to wait, even if only once"
+    )
+    guess_delay: int = _setting(900, "the longest of these delays, in seconds", validator=ge(1))
+    burst: int = _setting(2, "seconds' worth of frames, bytes and deliveries that may come at once", validator=ge(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -258,25 +299,30 @@ def load(
     given_by = "--config" if file is not None else "TRIO_CHAT_CONFIG"
     file = _settings_file(environment, file)
     merged: dict[str, tuple[object, str]] = {}
+    given: dict[str, tuple[object, str]] = {}
     if file is not None:
-        for name, value in _read_file(file, given_by).items():
-            merged[name] = value, f"{name} in {file}"
+        given = {name: (item, f"{name} in {file}") for name, item in _read_file(file, given_by).items()}
+        merged.update(_all_limits(given))
+    given = {}
     for variable, text in environment.items():
         if variable.startswith(ENVIRONMENT_PREFIX) and variable != "TRIO_CHAT_CONFIG":
-            value = text
+            read = text
             if variable.endswith(_FILE):
                 if variable.removesuffix(_FILE) in environment:
                     raise StartupError(f"{variable}: {variable.removesuffix(_FILE)} is set too, leave out one of them")
-                value = _read_value(Path(text), variable)
+                read = _read_value(Path(text), variable)
             name = variable.removeprefix(ENVIRONMENT_PREFIX).removesuffix(_FILE).lower()
             if name.startswith("limits_"):
                 name = "limits." + name.removeprefix("limits_")
-            merged[name] = value, variable
-    for name, given in flags.items():
+            given[name] = read, variable
+    merged.update(_all_limits(given))
+    given = {}
+    for name, flagged in flags.items():
         flag = (
             f"--limit {name.removeprefix('limits.')}" if name.startswith("limits.") else f"--{name.replace('_', '-')}"
         )
-        merged[name] = given, flag
+        given[name] = flagged, flag
+    merged.update(_all_limits(given))
     values: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     hints = {**get_type_hints(Settings), **{f"limits.{k}": v for k, v in get_type_hints(Limits).items()}}
@@ -285,7 +331,8 @@ def load(
             raise StartupError(f"{where}: there is no such setting")
         field = known[name]
         try:
-            converted = _convert(hints[name], value)
+            lifted = value == "off" and field.metadata.get("off")
+            converted = NO_LIMIT if lifted else _convert(hints[name], value)
             if field.validator is not None:
                 field.validator(None, field, converted)
         except (ValueError, TypeError) as error:
@@ -322,6 +369,17 @@ def _read_value(file: Path, variable: str) -> str:
         raise StartupError(f"{variable} {file}: {error.strerror}") from None
     except ValueError:
         raise StartupError(f"{variable} {file}: it is not a text in UTF-8") from None
+
+
+def _all_limits(given: dict[str, tuple[object, str]]) -> dict[str, tuple[object, str]]:
+    """One source's settings, with `limits.all` spelled out; what the source says of one limit goes before that."""
+    if "limits.all" not in given:
+        return given
+    value, where = given["limits.all"]
+    if value != "off":
+        raise StartupError(f"{where}: all limits together can only be off")
+    lifted = {f"limits.{limit.name}": (value, where) for limit in attrs.fields(Limits) if "off" in limit.metadata}
+    return {**lifted, **{name: each for name, each in given.items() if name != "limits.all"}}
 
 
 def _read_file(file: Path, given_by: str) -> dict[str, object]:

@@ -29,6 +29,7 @@ from trio_chat.errors import (
     Unavailable,
     UnknownKind,
 )
+from trio_chat.meter import Meter
 from trio_chat.outbox import Outbox, Receipt
 from trio_chat.services.tokens import Origin
 from trio_chat.session import Dialect, Identity, Session
@@ -55,8 +56,8 @@ _DISCARD = 1.0
 #: How often, in seconds, others are told that a client is typing, and in how many conversations it can type at a time.
 _TYPING_PAUSE = 3.0
 _TYPING_IN = 20
-#: When somebody for whom there is no room should try again, in seconds.
-_COME_BACK = 10
+#: So many frames of one connection are taken before others have their turn.
+_AT_ONCE = 200
 _REPLY = int(Kind.REPLY)
 #: Why a connection is refused that begins with a PROXY header which is not expected.
 _NOT_TRUSTED = "a PROXY header from an address that is not believed; see the setting proxy_from"
@@ -102,6 +103,9 @@ class Connection:
         # Whether the client wants to hear how far others have received.
         self.receipts = False
         self.peer = transport.peer
+        # Set by the doorkeeper once it has counted the connection there.
+        self.network = ""
+        self.meter = None if node.rates is None else Meter(node.rates)
         self._transport = transport
         self._counters = node.counters
         self._splitter = FrameSplitter(limits.frame)
@@ -111,6 +115,9 @@ class Connection:
         # Messages sent here: those that the writer has, and all that are not answered.
         self._storing = 0
         self._in_flight = 0
+        # What has come and is too much to be done at once, and by how many seconds' worth it is over the limits.
+        self._much: list[bytes] = []
+        self._over = 0.0
         self._room = trio.Event()
         self._drained = trio.Event()
         self._writing = False
@@ -122,7 +129,7 @@ class Connection:
         # When this client last said in which conversation it is typing.
         self._typing: dict[str, float] = {}
         self._reason = End.DONE
-        self._over: trio.Event | None = None
+        self._ended: trio.Event | None = None
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
@@ -153,17 +160,24 @@ class Connection:
             self._ending = True
             self._nursery.cancel_scope.cancel()
 
-    def dismiss(self) -> None:
+    def end_login(self) -> None:
         """The login here was revoked: say so, as far as the client can still be told, and end the connection. Never blocks."""
         self._fail(None, None, LoginRevoked())
         self.flush()
         self.close(End.REVOKED)
 
+    def dismiss(self, reason: End, error: RequestError) -> None:
+        """Say why, and end the connection. Never blocks."""
+        self.answer(Kind.REPLY, None, error.fields())
+        if not self._writing and self._nursery is not None:
+            self._send_some(self._outbox.take(self._splitter.terminator))
+        self.close(reason)
+
     async def wait_ended(self) -> None:
         """Wait until the connection is closed and forgotten. Cancelling is safe."""
         if self in self.node.connections:
-            self._over = self._over or trio.Event()
-            await self._over.wait()
+            self._ended = self._ended or trio.Event()
+            await self._ended.wait()
 
     async def _take_leave(self) -> None:
         """Say why this is the end, and see to it that the client can hear it."""
@@ -186,8 +200,9 @@ class Connection:
             kind = self._transport.kind
             self._counters.connections[kind] -= 1
             self._counters.closed[kind, self._reason.value] += 1
-        if self._over is not None:
-            self._over.set()
+            self.node.doorkeeper.leave(self)
+        if self._ended is not None:
+            self._ended.set()
 
     def log_in(self, identity: Identity, account: LocalAccount, token: str | None) -> None:
         """LOGIN has succeeded: the router knows the connection."""
@@ -195,6 +210,7 @@ class Connection:
         self._counters.logins["ok"] += 1
         self.account = account
         self.token = token
+        self.node.doorkeeper.recognise(self, account.id)
 
     def log_out(self) -> None:
         """Forget who this is; the user is offline if this was his last connection. Never blocks."""
@@ -211,14 +227,15 @@ class Connection:
         self.prefetched.clear()
         # Whoever logs in here next must not see them; they come again.
         self._outbox.drop_deliveries()
-        if account is not None and self.node.router.detach(self, account):
-            self.node.presence.left(account.id)
+        if account is not None:
+            self.node.doorkeeper.unmask(self)
+            if self.node.router.detach(self, account):
+                self.node.presence.left(account.id)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
-        writer = self.node.writer
         try:
             first = await self._transport.receive()
             if begins_proxied(first):
@@ -227,14 +244,12 @@ class Connection:
             listening = bool(first)
             if first:
                 self._received(first)
-            while listening and not self._splitter.overflowed:
-                # While it is the server that does not listen, the client's silence means nothing.
-                self.last_heard = math.inf
-                while not self._has_room():
-                    await self._wait_room()
-                if writer.full:
-                    await writer.wait_room()
-                self.last_heard = trio.current_time()
+            while listening:
+                if self._much:
+                    await self._take_much()
+                if self._splitter.overflowed:
+                    break
+                await self._wait_until_read_on()
                 listening = await self._transport.feed(self._received)
         except TransportBroken:
             self.close(End.BROKEN)
@@ -248,15 +263,25 @@ class Connection:
             self.pinged = False
             frames = self._splitter.feed(data)
             self._counters.frames += len(frames)
+            if self.meter is not None:
+                self._over = self.meter.charge(self.last_heard, len(frames), len(data))
+            if self._over > 0 or len(frames) > _AT_ONCE:
+                # That takes time: it is left to this connection's own task.
+                self._much = frames
+                return False
             for frame in frames:
                 self._take(frame)
             if self._splitter.overflowed:
-                self._fail(None, None, TooLarge(f"a frame is at most {node.settings.limits.frame} bytes"))
-                self._reason = End.TOO_LONG
+                self._end_too_long()
             node.router.flush()
         except Exception as error:  # noqa: BLE001 - it is logged there
             self.fail(error)
         return not self._splitter.overflowed and not node.writer.full and self._has_room()
+
+    def _end_too_long(self) -> None:
+        limit = self.node.settings.limits.frame
+        self._fail(None, None, TooLarge(f"a frame is at most {limit} bytes", limit="frame"))
+        self._reason = End.TOO_LONG
 
     def _has_room(self) -> bool:
         limits = self.node.settings.limits
@@ -266,6 +291,63 @@ class Connection:
         """End the connection because of a defect of the server, and log it. Never blocks."""
         log.error("connection failed", peer=self.peer, user=self.account and self.account.id, exc_info=error)
         self.close(End.FAILED)
+
+    async def _take_much(self) -> None:
+        """Do very many requests, some at a time, as there is room; or, where too many came, what of them is to be done."""
+        frames, self._much = self._much, []
+        over, self._over = self._over, 0.0
+        if over > 0:
+            frames = await self._restrain(frames, over)
+        for start in range(0, len(frames), _AT_ONCE):
+            if start:
+                await trio.lowlevel.checkpoint()
+                await self._wait_until_read_on()
+            for frame in frames[start : start + _AT_ONCE]:
+                self._take(frame)
+            self.node.router.flush()
+        if self._splitter.overflowed:
+            self._end_too_long()
+
+    async def _restrain(self, frames: list[bytes], over: float) -> list[bytes]:
+        """Too much has come, by `over` seconds' worth. Returns what is to be done of it.
+
+        A classic client is kept waiting. A modern one is refused, and kept waiting where it sends on regardless: so what
+        the refusals cost is bounded too.
+        """
+        assert self.meter is not None
+        limit = self.meter.reached
+        # While it is the server that does not listen, the client's silence means nothing.
+        self.last_heard = math.inf
+        if self.session.dialect is Dialect.CLASSIC:
+            self._counters.reached[limit] += 1
+            await trio.sleep(over)
+            return frames
+        kept = []
+        for number, frame in enumerate(frames, 1):
+            if number % _AT_ONCE == 0:
+                self.node.router.flush()
+                await trio.lowlevel.checkpoint()
+            kind, ref = _kind_and_ref(frame)
+            if kind in _UNANSWERED:
+                kept.append(frame)
+            else:
+                self._fail(kind, ref, RateLimited(math.ceil(over * 10) / 10, "you send too much", limit=limit))
+        self.node.router.flush()
+        if over > self.meter.rates.burst:
+            await trio.sleep(over - self.meter.rates.burst)
+        return kept
+
+    async def _wait_until_read_on(self) -> None:
+        """Wait as long as too much of this connection, or of all, awaits its turn or its commit."""
+        limits, writer = self.node.settings.limits, self.node.writer
+        self.last_heard = math.inf
+        while not self._has_room():
+            self._counters.reached["requests" if len(self._waiting) >= limits.requests else "in_flight"] += 1
+            await self._wait_room()
+        if writer.full:
+            self._counters.reached["queue"] += 1
+            await writer.wait_room()
+        self.last_heard = trio.current_time()
 
     async def _finish(self) -> None:
         """The client has ended its half: answer what it asked, send what is queued, for a bounded time."""
@@ -365,6 +447,8 @@ class Connection:
 
     def _fail(self, kind: Kind | None, ref: Ref | None, error: RequestError) -> None:
         self._counters.rejected[error.error] += 1
+        if error.limit:
+            self._counters.reached[error.limit] += 1
         if kind is Kind.LOGIN:
             self._counters.logins[error.error] += 1
         if kind in _UNANSWERED:
@@ -444,6 +528,7 @@ class Connection:
         if outbox.size > outbox.limit and outbox.over:
             self.flush()
             if outbox.over:
+                self._counters.reached["outbox"] += 1
                 self.close(End.DEAF)
         if not self._dirty:
             self._dirty = True
@@ -486,6 +571,14 @@ class Connection:
     def unsent(self) -> int:
         """Bytes that wait for the client to read."""
         return self._outbox.size
+
+    @property
+    def held(self) -> int:
+        """Bytes that this connection has the server keep: unsent, half received, or waiting for their turn."""
+        size = self._outbox.size + self._splitter.pending
+        if self._waiting:
+            size += sum(len(item) for item in self._waiting if isinstance(item, bytes))
+        return size
 
     @property
     def paced(self) -> bool:
@@ -592,9 +685,9 @@ class Connection:
             self.send(encode({"msgid": int(Kind.PING)}))
 
 
-async def turn_away(transport: Transport) -> None:
+async def turn_away(transport: Transport, refusal: RateLimited) -> None:
     """End a connection that there is no room for. Never raises but `Cancelled`."""
-    frame = encode({"msgid": int(Kind.REPLY), **RateLimited(_COME_BACK, "there are too many connections").fields()})
+    frame = encode({"msgid": int(Kind.REPLY), **refusal.fields()})
     try:
         with contextlib.suppress(TransportBroken):
             transport.send_nowait(frame + b"\n")
@@ -607,7 +700,13 @@ async def turn_away(transport: Transport) -> None:
 
 
 def _is_ping(frame: bytes) -> bool:
+    return _kind_and_ref(frame)[0] in {Kind.PING, Kind.PONG}
+
+
+def _kind_and_ref(frame: bytes) -> tuple[Kind | None, Ref | None]:
+    """What a frame is, as far as that can be told."""
     try:
-        return open_envelope(frame).msgid in {Kind.PING, Kind.PONG}
+        envelope = open_envelope(frame)
     except RequestError:
-        return False
+        return None, None
+    return KINDS.get(envelope.msgid), envelope.ref

@@ -34,7 +34,8 @@ class Counters:
     """Since the node was started; `connections` are those of the moment.
 
     `opened`, `closed` and `connections` are by transport, and `closed` by its reason too; `not_entered` by the reason;
-    `logins` and `rejected` by what came of it: the name of the error, or `ok`.
+    `logins` and `rejected` by what came of it: the name of the error, or `ok`. `reached` is by limit; `held` the
+    bytes of all connections, lately.
     """
 
     opened: Counter[str] = attrs.field(factory=Counter)
@@ -44,6 +45,8 @@ class Counters:
     not_entered: Counter[str] = attrs.field(factory=Counter)
     logins: Counter[str] = attrs.field(factory=Counter)
     rejected: Counter[str] = attrs.field(factory=Counter)
+    reached: Counter[str] = attrs.field(factory=Counter)
+    held: int = 0
     frames: int = 0
     stored: int = 0
     delivered: int = 0

@@ -76,12 +76,15 @@ class StartupError(ChatError):
 class RequestError(ChatError):
     """A request failed.
 
-    `errno` and `error` are the number and the stable name on the wire, `errmsg` the text for people.
+    `errno` and `error` are the number and the stable name on the wire, `errmsg` the text for people. `limit` is the
+    setting that was reached, where one was.
     """
 
     errno: ClassVar[int]
     error: ClassVar[str]
     default: ClassVar[str]
+
+    limit = ""
 
     def __init__(self, errmsg: str = "") -> None:
         self.errmsg = errmsg or self.default
@@ -151,7 +154,13 @@ class AlreadyExists(RequestError):
 
 
 class Forbidden(RequestError):
+    """Not allowed, to this user or to anybody any more; `limit` where there are as many as may be."""
+
     errno, error, default = 114, "forbidden", "this is not allowed"
+
+    def __init__(self, errmsg: str = "", *, limit: str = "") -> None:
+        self.limit = limit
+        super().__init__(errmsg)
 
 
 class NoSuchLogin(RequestError):
@@ -169,14 +178,19 @@ class BadInvitation(RequestError):
 class TooLarge(RequestError):
     errno, error, default = 120, "too_large", "this is over the size limit"
 
+    def __init__(self, errmsg: str = "", *, limit: str = "") -> None:
+        self.limit = limit
+        super().__init__(errmsg)
+
 
 class RateLimited(RequestError):
     """Too many requests; `retry_after` says in how many seconds to try again."""
 
     errno, error, default = 121, "rate_limited", "too many requests, try again later"
 
-    def __init__(self, retry_after: float, errmsg: str = "") -> None:
+    def __init__(self, retry_after: float, errmsg: str = "", *, limit: str = "") -> None:
         self.retry_after = retry_after
+        self.limit = limit
         super().__init__(errmsg)
 
     def fields(self) -> dict[str, object]:

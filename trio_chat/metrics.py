@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -102,6 +103,8 @@ class NodeCollector(Collector):
         if node.certificate is not None:
             certificate.add_metric([], node.certificate.expires)
         yield certificate
+        yield from _limits(node)
+        yield _gauge("held_bytes", "Bytes that connections hold: unsent, half received, waiting", counters.held)
         yield _gauge("accounts_online", "Accounts that are logged in on this node", len(router.accounts))
         yield _labelled("logins", "Attempts to log in, by what came of them", "outcome", counters.logins)
 
@@ -122,6 +125,17 @@ class NodeCollector(Collector):
         yield _counter("repaired_messages", "Messages that the bus lost and the log had", router.repaired)
         yield _gauge("holes", "Conversations that wait for a message from the log", router.holes)
         yield _histogram("loop_delay_seconds", "How late the event loop is", counters.loop_delay)
+
+
+def _limits(node: Node) -> Iterator[Metric]:
+    """Every limit, and how often it was reached; those that only shape answers and batches never are."""
+    values = attrs.asdict(node.settings.limits)
+    reached = {name: node.counters.reached[name] for name in values} | {"logins": node.admission.waits}
+    yield _labelled("limits_reached", "How often a limit was reached, by its name", "limit", reached)
+    family = GaugeMetricFamily("trio_chat_limit", "The limits as they are set", labels=["limit"])
+    for name, value in sorted(values.items()):
+        family.add_metric([name], value)
+    yield family
 
 
 def _counter(name: str, text: str, value: int) -> Metric:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from trio_chat.config import Settings
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
+    from trio_chat.doorkeeper import Doorkeeper
+    from trio_chat.meter import Rates
     from trio_chat.router import Router
     from trio_chat.services.accounts import AccountService
     from trio_chat.services.admission import Admission
@@ -54,6 +56,8 @@ class Node:
     presence: Presence
     writer: Writer
     counters: Counters
+    doorkeeper: Doorkeeper
+    rates: Rates | None
+    connections: dict[Connection, None]
     certificate: Certificate | None = None
-    connections: dict[Connection, None] = attrs.field(factory=dict)
     draining: bool = False

@@ -365,6 +365,10 @@ class Router:
             return self._groups.get(parties.groupid, {}).values()
         return [self.accounts[party] for party in set(parties.users or ()) if party in self.accounts]
 
+    def online_members(self, groupid: int) -> int:
+        """How many members of a group are here."""
+        return len(self._groups.get(groupid, ()))
+
     def _hand_out(self, delivery: Delivery, origin: Connection | None, reply: bytes | None) -> None:
         """Give a conversation's next message to everybody here who is in it, and its reply to where it was sent."""
         conv, seq, sender = delivery.conv, delivery.seq, delivery.sender

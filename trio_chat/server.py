@@ -28,11 +28,13 @@ from trio_chat import __version__
 from trio_chat.bus.contract import Bus
 from trio_chat.bus.local import LocalBus
 from trio_chat.bus.redis import RedisBus
-from trio_chat.config import Address, Settings, default_database
+from trio_chat.config import NO_LIMIT, Address, Limits, Settings, default_database
 from trio_chat.connection import Connection, turn_away
 from trio_chat.counters import Counters
+from trio_chat.doorkeeper import Doorkeeper
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.health import Health
+from trio_chat.meter import Rates
 from trio_chat.metrics import metrics_page, watch_loop
 from trio_chat.node import Node
 from trio_chat.pages import static_pages
@@ -43,6 +45,7 @@ from trio_chat.services.chat import ChatService
 from trio_chat.services.deletion import Deletion
 from trio_chat.services.endings import Endings
 from trio_chat.services.export import ExportService
+from trio_chat.services.guessing import LoginGuard
 from trio_chat.services.logins import LoginService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
@@ -55,6 +58,7 @@ from trio_chat.store.contract import Database
 from trio_chat.store.deletion import Deletions
 from trio_chat.store.export import Exports
 from trio_chat.store.groups import Groups
+from trio_chat.store.guesses import Guesses
 from trio_chat.store.log import MessageLog
 from trio_chat.store.logins import Logins
 from trio_chat.store.mysql import MySQL
@@ -89,6 +93,9 @@ log = structlog.get_logger(__name__)
 
 #: How long the last words to the database may take after a stop that nobody waits for, in seconds.
 _LAST_WORDS = 2.0
+
+#: At so many connections it is looked for a sign of life before others have their turn.
+_CHECKED_AT_ONCE = 50
 
 #: Gives each client that connects to its argument, which never blocks, until cancelled.
 Source = Callable[[Callable[[Transport], None]], Awaitable[None]]
@@ -189,6 +196,7 @@ class Server:
                 for carrier in foundation.carriers:
                     nursery.start_soon(carrier)
                 nursery.start_soon(self._check_alive)
+                nursery.start_soon(self.node.doorkeeper.run)
                 if foundation.webs:
                     nursery.start_soon(watch_loop, self.node)
                 for web in foundation.webs:
@@ -218,22 +226,29 @@ class Server:
         )
 
     def _accept(self, nursery: trio.Nursery, transport: Transport) -> None:
-        if len(self.node.connections) >= self.node.settings.limits.connections:
-            self.node.counters.turned_away += 1
-            nursery.start_soon(turn_away, transport)
+        node = self.node
+        connection = Connection(node, transport)
+        refusal = node.doorkeeper.make_room() or node.doorkeeper.locate(connection)
+        if refusal is not None:
+            node.counters.turned_away += 1
+            nursery.start_soon(turn_away, transport, refusal)
             return
-        connection = Connection(self.node, transport)
-        self.node.connections[connection] = None
-        self.node.counters.opened[transport.kind] += 1
-        self.node.counters.connections[transport.kind] += 1
+        node.doorkeeper.enter(connection)
+        node.connections[connection] = None
+        node.counters.opened[transport.kind] += 1
+        node.counters.connections[transport.kind] += 1
         nursery.start_soon(connection.run)
 
     async def _check_alive(self) -> None:
         while True:
             await trio.sleep(self.node.settings.heartbeat / 4)
             now = trio.current_time()
-            for connection in list(self.node.connections):
+            for number, connection in enumerate(list(self.node.connections), 1):
                 connection.check_alive(now)
+                if number % _CHECKED_AT_ONCE == 0:
+                    # Very many may be pinged, or closed: the others do not wait for all of them.
+                    self.node.router.flush()
+                    await trio.lowlevel.checkpoint()
             self.node.router.flush()
 
 
@@ -311,6 +326,8 @@ def listening(settings: Settings) -> Iterator[tuple[Sequence[socket.socket], Seq
 async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator[Server]:
     """Run a node inside the block, on a foundation that its caller has laid and takes away; else as `open_server`."""
     failure: BaseException | None = None
+    if lifted := sorted(name for name, value in attrs.asdict(settings.limits).items() if value >= NO_LIMIT):
+        log.warning("limits are off: only on a private machine", limits=lifted)
     bus = foundation.bus
     node = _build(settings, foundation)
     server = Server(node, foundation)
@@ -354,17 +371,28 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
 def _build(settings: Settings, foundation: Foundation) -> Node:
     limits, name, database = settings.limits, foundation.name, foundation.database
     clock = DatabaseClock(trio.current_time)
-    messages, groups = MessageLog(database, clock), Groups(database)
+    messages = MessageLog(database, clock)
+    groups = Groups(database, most_groups=limits.groups, most_members=limits.group_members)
     receipts = Receipts(messages)
     counters = foundation.counters
+    connections: dict[Connection, None] = {}
     # Not the node's name alone: what another one of that name says is not one's own.
     life = f"{name} {secrets.token_hex(4)}"
     router = Router(messages, foundation.bus, receipts, life, settings.sweep, counters)
     receipts.tell = router.publish_delivered
+    guard = LoginGuard(
+        Guesses(database),
+        guesses=limits.guesses,
+        place_guesses=limits.address_guesses,
+        account_guesses=limits.account_guesses,
+        longest=limits.guess_delay,
+        waiting=limits.password_checks,
+    )
     accounts = AccountService(
-        Accounts(database),
+        Accounts(database, most_friends=limits.friends),
         foundation.passwords,
         token_days=settings.token_days,
+        guard=guard,
         registration=settings.registration,
         shortest=settings.password_length,
     )
@@ -417,7 +445,18 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         ),
         counters=counters,
         certificate=foundation.certificate,
+        doorkeeper=Doorkeeper(limits, counters, connections),
+        rates=_rates(limits),
+        connections=connections,
     )
+
+
+def _rates(limits: Limits) -> Rates | None:
+    """None where nothing is limited."""
+    frames, size, deliveries = limits.frames_per_second, limits.bytes_per_second, limits.deliveries_per_second
+    if min(frames, size, deliveries) >= NO_LIMIT:
+        return None
+    return Rates.per_second(frames=frames, size=size, deliveries=deliveries, burst=limits.burst)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from trio_chat.__main__ import _parser, _settings, main
-from trio_chat.config import Address, Limits, Settings, default_database, load, setting_names
+from trio_chat.config import NO_LIMIT, Address, Limits, Settings, default_database, load, setting_names
 from trio_chat.errors import StartupError
 
 NAMES = [name for name, _ in setting_names()]
@@ -74,6 +74,20 @@ SAMPLES: dict[str, list[tuple[Any, Any]]] = {
     "limits.connections": [(1, 1), ("2", 2), ("3", 3)],
     "limits.handshakes": [(1, 1), ("2", 2), ("3", 3)],
     "limits.handshake_seconds": [(0.5, 0.5), ("2", 2.0), ("3", 3.0)],
+    "limits.address_connections": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.login_seconds": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.memory": [(1048576, 1048576), ("1048577", 1048577), ("1048578", 1048578)],
+    "limits.frames_per_second": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.bytes_per_second": [(1024, 1024), ("1025", 1025), ("1026", 1026)],
+    "limits.deliveries_per_second": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.friends": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.groups": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.group_members": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.guesses": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.address_guesses": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.account_guesses": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.guess_delay": [(1, 1), ("2", 2), ("3", 3)],
+    "limits.burst": [(1, 1), ("2", 2), ("3", 3)],
 }
 
 NO_NUMBER = ["", "many", "1,5", "0x10", [], {}, True]
@@ -138,6 +152,20 @@ WRONG: dict[str, list[Any]] = {
     "limits.connections": [*NO_COUNT, 0],
     "limits.handshakes": [*NO_COUNT, 0],
     "limits.handshake_seconds": NO_TIME,
+    "limits.address_connections": [*NO_COUNT, 0],
+    "limits.login_seconds": [*NO_COUNT, 0],
+    "limits.memory": [*NO_COUNT, 1048575],
+    "limits.frames_per_second": [*NO_COUNT, 0],
+    "limits.bytes_per_second": [*NO_COUNT, 1023],
+    "limits.deliveries_per_second": [*NO_COUNT, 0],
+    "limits.friends": [*NO_COUNT, 0],
+    "limits.groups": [*NO_COUNT, 0],
+    "limits.group_members": [*NO_COUNT, 0],
+    "limits.guesses": [*NO_COUNT, 0],
+    "limits.address_guesses": [*NO_COUNT, 0],
+    "limits.account_guesses": [*NO_COUNT, 0],
+    "limits.guess_delay": [*NO_COUNT, 0],
+    "limits.burst": [*NO_COUNT, 0],
 }
 
 
@@ -438,6 +466,31 @@ def test_the_program_ends_with_one_line(line: str, where: str, capsys: pytest.Ca
 def test_a_limit_without_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--limit", "frame"]) == 2
     assert capsys.readouterr().err == "trio-chat: --limit frame: is NAME=VALUE\n"
+
+
+GUARDS = {field.name for field in attrs.fields(Limits) if "off" in field.metadata}
+
+
+def lifted(settings: Settings) -> set[str]:
+    return {name for name, value in attrs.asdict(settings.limits).items() if value == NO_LIMIT}
+
+
+def test_limits_are_lifted_all_together_or_one_by_one(tmp_path: Path) -> None:
+    assert {"connections", "memory"} < GUARDS
+    file = tmp_path / "all.toml"
+    file.write_text('[limits]\nall = "off"\nmemory = 1048576\n')
+    assert lifted(load({}, {}, file)) == GUARDS - {"memory"}
+    assert lifted(load({"limits.all": "off"}, {}, file)) == GUARDS
+    assert lifted(load({"limits.all": "off", "limits.connections": "7"}, {})) == GUARDS - {"connections"}
+    assert lifted(load({}, {"TRIO_CHAT_LIMITS_ALL": "off", "TRIO_CHAT_LIMITS_FRAME": "2000"})) == GUARDS
+    assert lifted(load({"limits.memory": "off"}, {})) == {"memory"}
+
+
+@pytest.mark.parametrize("limit", ["all=on", "all=5", "all=", "frame=off", "queue=off"])
+def test_what_a_limit_cannot_be(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those without which nothing works stay: the size of a frame, the length of a queue."""
+    assert main(["serve", "--limit", limit]) == 2
+    assert capsys.readouterr().err.startswith(f"trio-chat: --limit {limit.partition('=')[0]}: ")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ STATEMENTS = (
     "store.logins",
     "store.names",
     "store.groups",
+    "store.guesses",
     "store.presence",
     "store.search",
 )
@@ -60,13 +61,14 @@ PURE = (
     "session",
     "outbox",
     "counters",
+    "meter",
     "transport.contract",
     "transport.proxy",
 )
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
 )
-CORE = ("router", "channels", "writer", "backlog", "node", "commands", "account_commands", "connection")
+CORE = ("router", "channels", "writer", "backlog", "node", "commands", "account_commands", "connection", "doorkeeper")
 
 #: A module belongs to the first layer that names it.
 LAYERS = (
@@ -116,7 +118,7 @@ LAYERS = (
         "metrics",
         ("metrics",),
         ours=("counters", "transport.http"),
-        libraries=("prometheus_client", "trio", "websockets"),
+        libraries=("attrs", "prometheus_client", "trio", "websockets"),
     ),
     Layer("pages", ("pages",), ours=("transport.http",), libraries=("trio", "websockets")),
     Layer(

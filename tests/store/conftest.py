@@ -31,7 +31,7 @@ __all__ = ["TABLES", "MySQL8", "Store", "open_mysql"]
 
 TABLES = [
     *("User", "Friend", "AllGroup", "GroupUser", "Conversation", "Message", "DeliveryCursor", "Token", "Node"),
-    *("Presence", "NameClaim", "Invitation", "Erasure"),
+    *("Presence", "NameClaim", "Invitation", "Erasure", "Guess"),
 ]
 KINDS = ["sqlite", "mariadb", "mysql8"]
 

@@ -17,7 +17,7 @@ from tests.store.conftest import TABLES, Store, open_mysql
 from trio_chat.errors import StartupError
 from trio_chat.store.contract import Dialect, Result, Steps, Value
 from trio_chat.store.mysql import MySQL
-from trio_chat.store.schema import MigrationSession, _statements, migrate, newest, schema, to_sqlite
+from trio_chat.store.schema import MigrationSession, _statements, migrate, migrations, newest, schema, to_sqlite
 from trio_chat.store.sqlite import SQLite
 
 #: What tools and people who know the family expect; we may have more columns.
@@ -285,3 +285,15 @@ async def test_a_newer_version_is_refused(database: SQLite | MySQL) -> None:
     await ask(database, "UPDATE SchemaVersion SET version = ?", newest() + 1)
     with pytest.raises(StartupError, match=rf"version {newest() + 1}.*up to {newest()}: upgrade"):
         await migrate(database)
+
+
+def test_migrations_are_numbered_without_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "migrations").mkdir()
+    monkeypatch.setattr("trio_chat.store.schema._directory", lambda: tmp_path)
+    for name in ("0002_one.sql", "0002_two.sql"):
+        (tmp_path / "migrations" / name).write_text("SELECT 1;\n")
+    with pytest.raises(StartupError, match=r"\[2, 2\]: one is missing, or there twice"):
+        migrations()
+    (tmp_path / "migrations" / "0002_two.sql").rename(tmp_path / "migrations" / "0004_two.sql")
+    with pytest.raises(StartupError, match=r"\[2, 4\]"):
+        migrations()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import attrs
 
 from trio_chat.errors import BadCredentials, BadRequest, NoSuchUser
 from trio_chat.names import check_user_name, password_forms, prepare_password
+from trio_chat.services.guessing import LoginGuard
 from trio_chat.services.invitations import Invitations
 from trio_chat.services.passwords import PasswordHasher
 from trio_chat.services.tokens import Origin, digest_of, make_token, now_ms
@@ -39,26 +42,30 @@ class AccountService:
         passwords: PasswordHasher,
         *,
         token_days: float,
+        guard: LoginGuard | None = None,
         registration: str = "open",
         shortest: int = 1,
     ) -> None:
         self._accounts = accounts
         self._passwords = passwords
+        self._guard = guard
         self._invitations = Invitations(registration)
         self._shortest = shortest
         self._token_ms = int(token_days * _DAY_MS)
 
-    async def register(self, request: Register) -> int:
-        """Make an account and return its id.
+    async def register(self, request: Register, place: str = "") -> int:
+        """Make an account for somebody at `place` and return its id.
 
         Raises `RegistrationClosed`, `BadInvitation`, `NameTaken`, `BadRequest`, `RateLimited`.
         """
         invitation = self._invitations.check(request.invitation)
         check_user_name("name", request.name)
-        hashed = await self.hash(self.prepare("password", request.password))
+        prepared = self.prepare("password", request.password)
+        async with nullcontext() if self._guard is None else self._guard.turn(place):
+            hashed = await self.hash(prepared)
         return await self._accounts.register(request.name, hashed, invitation, now_ms())
 
-    async def authenticate(self, login: Login, origin: Origin) -> Credentials:
+    async def authenticate(self, login: Login, origin: Origin, place: str = "") -> Credentials:
         """Find out who logs in; a token is renewed by that. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
         if login.token is not None:
             now = now_ms()
@@ -78,20 +85,29 @@ class AccountService:
             candidate = await self._accounts.by_id(login.id)
         elif login.name is not None and len(login.name) <= 50:
             candidate = await self._accounts.by_name(login.name)
-        account = await self._proven(candidate, login.password)
+        # An account that there is not is treated as one that there is: it has its tries, and then its delays.
+        who = f"#{candidate.id if candidate else login.id}" if candidate or login.id is not None else login.name or ""
+        account = await self._proven(candidate, login.password, who, place)
         return Credentials(Identity(account.id, account.name), None, account.epoch)
 
-    async def prove(self, userid: int, password: str) -> Account:
-        """Whoever asks knows the account's password. Raises `BadCredentials`, `RateLimited`."""
-        return await self._proven(await self._accounts.by_id(userid), password)
+    async def prove(self, userid: int, password: str, place: str = "") -> Account:
+        """Whoever asks, at `place`, knows the account's password. Raises `BadCredentials`, `RateLimited`."""
+        return await self._proven(await self._accounts.by_id(userid), password, f"#{userid}", place)
 
-    async def _proven(self, account: Account | None, password: str) -> Account:
+    async def _proven(self, account: Account | None, password: str, who: str, place: str) -> Account:
         """The account, where this is its password; with no account the refusal takes the same time."""
         hashed = account.password if account else None
-        for form in password_forms(password):
-            if await self._passwords.verify(hashed, form) and account is not None:
-                return account
-        raise BadCredentials
+
+        async def is_right() -> bool:
+            for form in password_forms(password):
+                if await self._passwords.verify(hashed, form):
+                    return True
+            return False
+
+        right = await (is_right() if self._guard is None else self._guard.check(who, place, is_right))
+        if account is None or not right:
+            raise BadCredentials
+        return account
 
     def prepare(self, field: str, password: str) -> str:
         """A new password as it is hashed. Raises `BadRequest` where it will not do."""

@@ -21,6 +21,8 @@ class Admission:
 
     def __init__(self, limit: int) -> None:
         self._limiter = trio.CapacityLimiter(limit)
+        #: How many had to wait.
+        self.waits = 0
         self._failures = 0
 
     @property
@@ -34,6 +36,7 @@ class Admission:
         Raises `Unavailable` where the database failed another login meanwhile: to wait for the same would take for ever.
         """
         failures = self._failures
+        self.waits += self._limiter.available_tokens <= 0
         async with self._limiter:
             if failures != self._failures:
                 raise Unavailable

@@ -64,7 +64,7 @@ class ChatService:
             raise BadRequest("msg: is empty", field="msg")
         # A character is at most four bytes: most texts need no count.
         if len(text) * 4 > self._message_limit and len(text.encode()) > self._message_limit:
-            raise TooLarge(f"a message is at most {self._message_limit} bytes")
+            raise TooLarge(f"a message is at most {self._message_limit} bytes", limit="message")
         if isinstance(request, Direct):
             target = request.toid
             if target not in self._known_users and target not in self._router.accounts:

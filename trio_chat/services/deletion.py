@@ -29,12 +29,12 @@ class Deletion:
         self._grace_ms = grace_ms
         self._wake = trio.Event()
 
-    async def delete(self, userid: int, password: str) -> None:
+    async def delete(self, userid: int, password: str, place: str = "") -> None:
         """Delete an account for good; its texts follow within moments. The caller tells `Endings` afterwards.
 
         Raises `BadCredentials` where this is not its password, `RateLimited`, `Unavailable`. Cancelling is safe.
         """
-        account = await self._accounts.prove(userid, password)
+        account = await self._accounts.prove(userid, password, place)
         if not await self._deletions.delete(userid, account.epoch, self._grace_ms):
             raise BadCredentials
         self._wake.set()

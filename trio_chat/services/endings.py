@@ -105,7 +105,7 @@ class Endings:
             for connection in list(account.connections) if account is not None else ():
                 if connection not in self._spared and not _holds(standing, connection):
                     log.info("a login was revoked", user=userid, peer=connection.peer)
-                    connection.dismiss()
+                    connection.end_login()
             self._pending.discard(userid)
 
 

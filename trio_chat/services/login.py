@@ -44,11 +44,13 @@ async def log_in(connection: Connection, request: Login, ref: Ref | None) -> Non
     credentials: Credentials | None = None
     if request.token is None:
         # The hashes of passwords have a queue of their own.
-        credentials = await node.accounts.authenticate(request, connection.origin)
+        credentials = await node.accounts.authenticate(request, connection.origin, connection.network)
     for _ in range(_TRIES - 1):
         try:
             async with node.admission.turn():
-                credentials = credentials or await node.accounts.authenticate(request, connection.origin)
+                credentials = credentials or await node.accounts.authenticate(
+                    request, connection.origin, connection.network
+                )
                 await _enter(connection, credentials, ref)
                 break
         except AccountInUse:

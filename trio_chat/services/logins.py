@@ -38,13 +38,15 @@ class LoginService:
             for record in await self._logins.of(userid, now_ms())
         ]
 
-    async def change_password(self, userid: int, password: str, new: str, current: str | None) -> int:
+    async def change_password(self, userid: int, password: str, new: str, current: str | None, place: str = "") -> int:
         """Set a new password and end all logins but that of the token `current`. Returns the account's new epoch.
+
+        Guessing the present one is delayed as at a login from `place`.
 
         Raises `BadCredentials` where `password` is not the present one, `BadRequest`, `RateLimited`.
         """
         prepared = self._accounts.prepare("newpassword", new)
-        account = await self._accounts.prove(userid, password)
+        account = await self._accounts.prove(userid, password, place)
         hashed = await self._accounts.hash(prepared)
         keep = digest_of(current) if current is not None else None
         epoch = await self._logins.change_password(userid, account.epoch, hashed, keep)

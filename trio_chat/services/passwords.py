@@ -48,7 +48,8 @@ class Passwords:
 
         Raises `RateLimited`. Cancelling is safe.
         """
-        if hashed is None and self._nobody is None:
+        if self._nobody is None:
+            # Made by the first login, whoever it is: else the first name that nobody has would take twice as long.
             self._nobody = await self.hash("nobody's password")
         return await self._in_thread(lambda: self._verify(hashed, password))
 
@@ -62,5 +63,5 @@ class Passwords:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         waiting = self._limiter.statistics().tasks_waiting
         if waiting >= self._waiting:
-            raise RateLimited(1.0 + waiting * 0.02, "too many logins at once, try again later")
+            raise RateLimited(1.0 + waiting * 0.02, "too many logins at once, try again later", limit="password_checks")
         return await trio.to_thread.run_sync(work, limiter=self._limiter)

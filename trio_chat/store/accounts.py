@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 
-from trio_chat.errors import AlreadyExists, BadInvitation, NameTaken, NoSuchUser
+from trio_chat.errors import AlreadyExists, BadInvitation, Forbidden, NameTaken, NoSuchUser
 from trio_chat.names import user_forms
-from trio_chat.store.contract import Database, Steps, UniqueViolation
+from trio_chat.store.contract import UNBOUNDED, Database, Steps, UniqueViolation
 from trio_chat.store.invitations import use_invitation
 from trio_chat.store.names import claim, find_owner
 from trio_chat.store.presence import StateChange
@@ -48,9 +48,10 @@ class Friend:
 
 @attrs.frozen
 class Accounts:
-    """All may raise `Unavailable`; cancelling is safe."""
+    """All may raise `Unavailable`; cancelling is safe. A list has at most `most_friends`."""
 
     database: Database
+    most_friends: int = UNBOUNDED
 
     @transaction
     def register(self, name: str, password: str, invitation: bytes | None = None, now: int = 0) -> Steps[int]:
@@ -145,10 +146,13 @@ class Accounts:
 
     @transaction
     def add_friend(self, userid: int, friendid: int) -> Steps[Friend]:
-        """Put `friendid` on the list of `userid`. Raises `NoSuchUser`, `AlreadyExists`."""
+        """Put `friendid` on the list of `userid`. Raises `NoSuchUser`, `AlreadyExists`, `Forbidden`."""
         found = yield "SELECT id, name, state, changed FROM User WHERE id = ? AND deleted = 0", (friendid,)
         if not found.rows:
             raise NoSuchUser
+        count = yield "SELECT COUNT(*) FROM Friend WHERE userid = ?", (userid,)
+        if count.rows[0][0] >= self.most_friends:
+            raise Forbidden(f"you have {self.most_friends} friends, which is the most", limit="friends")
         try:
             yield "INSERT INTO Friend (userid, friendid) VALUES (?, ?)", (userid, friendid)
         except UniqueViolation:

@@ -17,6 +17,7 @@ import attrs
 from trio_chat.errors import Unavailable
 
 __all__ = [
+    "UNBOUNDED",
     "Database",
     "Dialect",
     "Last",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+#: More than any table could have of anything.
+UNBOUNDED = 2**53
 
 #: What may be passed as a parameter. Never a dict or a list: the MySQL driver does not escape them safely.
 Value = str | bytes | int | None

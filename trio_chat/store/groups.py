@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from trio_chat.errors import AlreadyExists, NoSuchGroup
+from trio_chat.errors import AlreadyExists, Forbidden, NoSuchGroup
 from trio_chat.names import group_forms
-from trio_chat.store.contract import Database, Steps, UniqueViolation, Value
+from trio_chat.store.contract import UNBOUNDED, Database, Steps, UniqueViolation, Value
 from trio_chat.store.names import claim, find_owner
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 from trio_chat.wire.conversation import group_conv
@@ -36,17 +36,24 @@ class GroupRecord:
 
 @attrs.frozen
 class Groups:
-    """All may raise `Unavailable`; cancelling is safe."""
+    """All may raise `Unavailable`; cancelling is safe.
+
+    A user is in at most `most_groups`, and a group has at most `most_members`. What a user does at the same time on
+    several connections may go over the former by as much.
+    """
 
     database: Database
+    most_groups: int = UNBOUNDED
+    most_members: int = UNBOUNDED
 
     @transaction
     def create(self, userid: int, groupname: str, groupdesc: str) -> Steps[int]:
         """Store a new group with its creator in it and return its id.
 
-        Raises `AlreadyExists` where one of that name, or like it, exists.
+        Raises `AlreadyExists` where one of that name, or like it, exists, and `Forbidden`.
         """
         now = self.database.dialect.now_ms
+        yield from self._check_groups(userid)
         try:
             result = yield (
                 "INSERT INTO AllGroup (groupname, groupdesc, named) VALUES (?, ?, 1)",
@@ -69,9 +76,10 @@ class Groups:
     def join(self, userid: int, groupid: int) -> Steps[int]:
         """Make a user a member and return the group's last seq: what came before is history to him.
 
-        Raises `NoSuchGroup`, `AlreadyExists`.
+        Raises `NoSuchGroup`, `AlreadyExists`, `Forbidden`.
         """
         dialect = self.database.dialect
+        yield from self._check_groups(userid)
         conv = group_conv(groupid)
         # The lock orders the join among the group's messages: every later seq is the new member's to receive.
         head = yield f"SELECT last_seq FROM Conversation WHERE conv = ?{dialect.for_update}", (conv,)
@@ -85,11 +93,19 @@ class Groups:
             )
         except UniqueViolation:
             raise AlreadyExists("you are in this group already") from None
+        members = yield "SELECT COUNT(*) FROM GroupUser WHERE groupid = ?", (groupid,)
+        if members.rows[0][0] > self.most_members:
+            raise Forbidden(f"this group has {self.most_members} members, which is the most", limit="group_members")
         yield (
             "INSERT INTO DeliveryCursor (userid, conv, received, seen) VALUES (?, ?, ?, ?)",
             (userid, conv, last_seq, last_seq),
         )
         return last_seq
+
+    def _check_groups(self, userid: int) -> Steps[None]:
+        groups = yield "SELECT COUNT(*) FROM GroupUser WHERE userid = ?", (userid,)
+        if groups.rows[0][0] >= self.most_groups:
+            raise Forbidden(f"you are in {self.most_groups} groups, which is the most", limit="groups")
 
     @query
     def of_user(self, userid: int, members: int) -> Steps[list[GroupRecord]]:

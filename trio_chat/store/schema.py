@@ -68,6 +68,9 @@ def schema() -> list[str]:
 def migrations() -> dict[int, list[str]]:
     """The statements that lead to each version from the one before it."""
     found = sorted((_directory() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    numbers = [int(path.name[:4]) for path in found]
+    if numbers != list(range(2, 2 + len(numbers))):
+        raise StartupError(f"this installation's migrations are {numbers}: one is missing, or there twice")
     return {int(path.name[:4]): _statements(path.read_text(encoding="utf-8")) for path in found}
 
 

@@ -25,6 +25,8 @@ class End(Enum):
     FULL = "full"  #: there are too many connections; later there may be fewer
     TOO_LONG = "too long"  #: a frame was over the limit
     DEAF = "does not read"  #: the client does not take what is sent to it
+    LATE = "did not log in"  #: the client took too long to log in, and others wait for its place
+    HOARDING = "holds too much memory"  #: memory is short, and this client has much unread or half sent
     SILENT = "silent"  #: the client shows no sign of life
     REVOKED = "login revoked"  #: its login was ended from elsewhere
     FAILED = "failed"  #: a defect of the server, or its sudden end

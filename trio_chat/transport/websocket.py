@@ -37,6 +37,8 @@ _CODES = {
     End.FULL: CloseCode.TRY_AGAIN_LATER,
     End.TOO_LONG: CloseCode.MESSAGE_TOO_BIG,
     End.DEAF: CloseCode.POLICY_VIOLATION,
+    End.LATE: CloseCode.GOING_AWAY,
+    End.HOARDING: CloseCode.POLICY_VIOLATION,
     End.SILENT: CloseCode.POLICY_VIOLATION,
     End.REVOKED: CloseCode.POLICY_VIOLATION,
     End.FAILED: CloseCode.INTERNAL_ERROR,

@@ -31,6 +31,11 @@ class FrameSplitter:
         self.overflowed = False
         self._rest = bytearray()
 
+    @property
+    def pending(self) -> int:
+        """Bytes of the frame whose end has not come yet."""
+        return len(self._rest)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take received bytes and return the frames that they complete. Never blocks, never raises."""
         if self.overflowed:

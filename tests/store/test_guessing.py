@@ -1,0 +1,194 @@
+"""Guessing takes time, on all nodes together; and nobody can lock somebody else out by it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.store.conftest import Store
+from trio_chat.config import NO_LIMIT
+from trio_chat.errors import RateLimited
+from trio_chat.services.guessing import LoginGuard, Rule
+from trio_chat.store.contract import Steps
+from trio_chat.store.guesses import Guesses, Record
+
+HOME, CAFE, NOWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+
+
+def guard(
+    store: Store, *, guesses: int = 10, places: int = 100, accounts: int = 100, longest: int = 300, waiting: int = 1000
+) -> LoginGuard:
+    return LoginGuard(
+        Guesses(store.database),
+        guesses=guesses,
+        place_guesses=places,
+        account_guesses=accounts,
+        longest=longest,
+        waiting=waiting,
+    )
+
+
+def answer(right: bool) -> Callable[[], Awaitable[bool]]:
+    async def is_right() -> bool:
+        await trio.lowlevel.checkpoint()
+        return right
+
+    return is_right
+
+
+async def right(of: LoginGuard, account: str, place: str) -> None:
+    assert await of.check(account, place, answer(True))
+
+
+async def wrong(of: LoginGuard, account: str, place: str, times: int = 1) -> None:
+    for _ in range(times):
+        assert not await of.check(account, place, answer(False))
+
+
+async def delayed(of: LoginGuard, account: str, place: str) -> RateLimited:
+    """The next try has to wait, the right password's too."""
+    with pytest.raises(RateLimited) as caught:
+        await of.check(account, place, answer(True))
+    return caught.value
+
+
+async def pass_seconds(store: Store, seconds: int) -> None:
+    def steps() -> Steps[None]:
+        yield "UPDATE Guess SET latest = latest - ?, forgotten = forgotten - ?", (seconds * 1000, seconds * 1000)
+
+    await store.database.run(steps)
+
+
+def test_the_delay_doubles_up_to_the_longest() -> None:
+    rule = Rule(free=3, lasts=60, longest=300)
+    assert rule.delay(None) == 0
+
+    def seconds(failures: float) -> float:
+        return rule.delay(Record(int(failures * 60_000) + 7, 7, 0)) / 1000
+
+    assert [seconds(number) for number in range(1, 14)] == [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert seconds(2.5) == 1  # half of the third is forgotten
+    assert rule.failure(b"").most == 13 * 60_000
+
+
+async def test_the_same_account_from_the_same_place(stores: tuple[Store, Store]) -> None:
+    one, other = (guard(store, guesses=3) for store in stores)
+    await wrong(one, "7", CAFE, 2)
+    await right(other, "7", CAFE)
+    await wrong(other, "7", CAFE)
+    for node in (one, other):
+        refusal = await delayed(node, "7", CAFE)
+        assert 0 < refusal.retry_after <= 1
+        assert refusal.limit == "guesses"
+        # Nobody else is concerned, nor is the account elsewhere.
+        await right(node, "7", HOME)
+        await right(node, "8", CAFE)
+    await pass_seconds(stores[0], 1)
+    await right(one, "7", CAFE)
+    await wrong(other, "7", CAFE)
+    assert 1 < (await delayed(one, "7", CAFE)).retry_after <= 2
+    await pass_seconds(stores[0], 2)
+    await wrong(one, "7", CAFE)
+    assert 3 < (await delayed(other, "7", CAFE)).retry_after <= 4
+    # What was wrong is forgotten after a while.
+    await pass_seconds(stores[0], 10 * 900)
+    await wrong(one, "7", CAFE, 2)
+    await right(one, "7", CAFE)
+
+
+async def test_many_accounts_from_one_place(store: Store) -> None:
+    node = guard(store, places=3)
+    await right(node, "alice", CAFE)
+    for account in ("bob", "carol", "dave"):
+        await wrong(node, account, CAFE)
+    refusal = await delayed(node, "erin", CAFE)
+    assert (refusal.limit, refusal.retry_after <= 1) == ("address_guesses", True)
+    await right(node, "erin", HOME)
+    await right(node, "alice", CAFE)  # who has logged in here before is not delayed for the others' sake
+    for _ in range(12):
+        await pass_seconds(store, 60)
+        await wrong(node, "bob", NOWHERE)
+    assert (await delayed(node, "bob", NOWHERE)).retry_after <= 300
+
+
+async def test_one_account_from_many_places(store: Store) -> None:
+    """The first try from anywhere is never delayed; the ones after a mistake are, longer the longer it lasts."""
+    node = guard(store, accounts=3)
+    await right(node, "alice", HOME)
+    for number in range(8):
+        await wrong(node, "alice", f"198.51.100.{number}")
+    await right(node, "alice", CAFE)
+    await wrong(node, "alice", NOWHERE)
+    refusal = await delayed(node, "alice", NOWHERE)
+    assert refusal.limit == "account_guesses"
+    assert 60 < refusal.retry_after <= 64
+    await wrong(node, "alice", HOME, 3)  # where she is known she has her tries
+    await right(node, "alice", HOME)
+
+
+async def test_tries_at_once_are_tries_too(store: Store) -> None:
+    """However many come before the first one's outcome is known: no more than a few get through."""
+    node, outcomes = guard(store, guesses=5), []
+
+    async def guess() -> None:
+        try:
+            outcomes.append(await node.check("7", CAFE, answer(False)))
+        except RateLimited:
+            outcomes.append(True)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(guess)
+    assert 5 <= outcomes.count(False) <= 8
+    assert not node._of_pair
+    assert not node._of_place
+
+
+async def test_who_hangs_up_has_made_his_try(store: Store) -> None:
+    node = guard(store, guesses=1)
+    with trio.CancelScope() as scope:
+
+        async def is_right() -> bool:
+            scope.cancel()
+            return False
+
+        await node.check("7", CAFE, is_right)
+    await delayed(node, "7", CAFE)
+
+
+async def test_one_place_cannot_take_all_the_room(store: Store) -> None:
+    node, go_on = guard(store, waiting=8), trio.Event()
+    refused = []
+
+    async def log_in(account: str, place: str) -> None:
+        try:
+            async with node.turn(place):
+                await go_on.wait()
+        except RateLimited as error:
+            refused.append((account, error.limit))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            nursery.start_soon(log_in, str(number), CAFE)
+        await wait_all_tasks_blocked()
+        assert len(refused) == 2
+        nursery.start_soon(log_in, "alice", HOME)
+        await wait_all_tasks_blocked()
+        assert len(refused) == 2
+        go_on.set()
+    assert {limit for _, limit in refused} == {"password_checks"}
+
+
+async def test_lifted_limits_keep_no_records(store: Store) -> None:
+    node = guard(store, guesses=NO_LIMIT, places=NO_LIMIT, accounts=NO_LIMIT)
+    await wrong(node, "7", CAFE, 30)
+    await right(node, "7", CAFE)
+
+    def count() -> Steps[int]:
+        found = yield "SELECT COUNT(*) FROM Guess", ()
+        return int(found.rows[0][0])
+
+    assert await store.database.read(count) == 0
