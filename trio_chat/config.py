@@ -157,7 +157,7 @@ class Limits:
         2000,
         "frames a second from one account's connections; modern ones are then rate_limited, classic ones read slower",
     )
-    bytes_per_second: int = _guard(2097152, "bytes a second from one account's connections; likewise", least=1024)
+    bytes_per_second: int = _guard(8388608, "bytes a second from one account's connections; likewise", least=1024)
     deliveries_per_second: int = _guard(
         20000, "deliveries a second to members on its node that one account's messages to groups cause; likewise"
     )
