@@ -92,33 +92,35 @@ async def test_who_does_not_log_in_makes_room(
         await alice.quiet()
 
 
-@pytest.mark.settings(limits=Limits(login_seconds=1))
-async def test_the_time_until_login(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_time_until_login(server: Server, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_chat.doorkeeper._LOOK", 0.05)
 
     async def idle(modern: bool, terminator: bytes) -> None:
         async with connect(address, modern=modern, terminator=terminator) as wire:
             await wire.send(Kind.PING)  # to be alive is not enough
-            await wire.receive(Kind.PONG)
             assert await dismissed(wire) == "not_logged_in"
 
-    async def log_out(userid: int, modern: bool) -> None:
-        async with log_in(address, userid, modern=modern) as wire:
-            await trio.sleep(1.2)
+    async def log_out(wire: Wire) -> None:
+        await wire.send(Kind.LOGOUT, ref=1)
+        await wire.send(Kind.PING)
+        await wire.receive(Kind.PONG)
+        await wire.receive_where(lambda frame: frame.get("error") == "not_logged_in")
+        with pytest.raises(WireClosed):
+            await wire.receive()
+
+    alice, bob = await register(address, "alice"), await register(address, "bob")
+    async with log_in(address, alice) as modern, log_in(address, bob, modern=False) as classic:
+        server.node.doorkeeper._limits = Limits(login_seconds=1)
+        async with trio.open_nursery() as nursery:
+            for dialect in (True, False):
+                for terminator in (b"\n", b"\0"):
+                    nursery.start_soon(idle, dialect, terminator)
+        for wire in (modern, classic):  # who is logged in stays
             await wire.send(Kind.PING)
             await wire.receive(Kind.PONG)
-            await wire.send(Kind.LOGOUT, ref=1)
-            if modern:
-                await wire.receive_where(lambda frame: frame.get("ref") == 1)
-            assert await dismissed(wire) == "not_logged_in"
-
-    await register(address, "alice")
-    await register(address, "bob")
-    async with trio.open_nursery() as nursery:
-        for modern in (True, False):
-            nursery.start_soon(log_out, 1 + modern, modern)
-            for terminator in (b"\n", b"\0"):
-                nursery.start_soon(idle, modern, terminator)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_out, modern)
+            nursery.start_soon(log_out, classic)
 
 
 @pytest.mark.settings(limits=Limits(memory=1048576, outbox=4194304))
