@@ -98,6 +98,7 @@ async def test_the_time_until_login(server: Server, address: Address, monkeypatc
     async def idle(modern: bool, terminator: bytes) -> None:
         async with connect(address, modern=modern, terminator=terminator) as wire:
             await wire.send(Kind.PING)  # to be alive is not enough
+            await wire.receive(Kind.PONG)
             assert await dismissed(wire) == "not_logged_in"
 
     async def log_out(wire: Wire) -> None:
