@@ -22,6 +22,12 @@ FLAGS = [
 _numbers = itertools.count(1)
 
 
+def chromium() -> str:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert program, "the page's tests need Chromium: on Debian or Ubuntu apt-get install chromium"
+    return program
+
+
 # Servers and browsers that are started within it are in it too.
 @pytest.fixture(scope="package", autouse=True)
 def network() -> Iterator[bool]:
@@ -32,11 +38,9 @@ def network() -> Iterator[bool]:
 # Of this package, not of the session: Playwright's loop must not run while other tests use Trio or asyncio.
 @pytest.fixture(scope="package")
 def browser(network: bool) -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert program, "the page's tests need Chromium: on Debian or Ubuntu apt-get install chromium"
     expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield browser
         browser.close()
 

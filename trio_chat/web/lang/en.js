@@ -83,6 +83,7 @@ export default {
   "timeline.label": "Messages with {name}",
   "timeline.start": "This is where the conversation begins.",
   "timeline.empty": "No messages yet. Say hello to {name}!",
+  "timeline.emptySelf": "Nothing here yet. Leave yourself a note!",
   "timeline.emptyGroup": "No messages yet. Write the first one in {name}!",
   "timeline.forbidden": "You are not part of this conversation. Groups can be joined with the + button.",
   "timeline.unread": "New messages",

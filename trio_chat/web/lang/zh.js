@@ -83,6 +83,7 @@ export default {
   "timeline.label": "与 {name} 的消息",
   "timeline.start": "会话从这里开始。",
   "timeline.empty": "还没有消息。跟 {name} 打个招呼吧！",
+  "timeline.emptySelf": "这里还没有内容。给自己留个便条吧！",
   "timeline.emptyGroup": "还没有消息。在 {name} 里发第一条吧！",
   "timeline.forbidden": "你不在这个会话中。可以用 + 按钮加入群组。",
   "timeline.unread": "新消息",

@@ -1,7 +1,7 @@
 // The messages of a conversation. Draws only what is near the eye, however long the log is; what is not loaded has its
 // place kept, and is loaded when it comes near. What one reads stays where it is while things change above it.
 
-import { isGroup } from "../core/kinds.js";
+import { isGroup, peerOf } from "../core/kinds.js";
 import { BLOCK, blockOf } from "../state/conversation.js";
 import { context } from "./context.js";
 import { Component, h, icon, reconcile } from "./dom.js";
@@ -151,7 +151,8 @@ export class Timeline extends Component {
     if (conversation.forbidden) return t("timeline.forbidden");
     if (conversation.head > 0) return conversation.get(1) ? t("timeline.start") : "";
     if (!empty || !context.store.loaded) return "";
-    return t(isGroup(conversation.conv) ? "timeline.emptyGroup" : "timeline.empty", { name });
+    if (isGroup(conversation.conv)) return t("timeline.emptyGroup", { name });
+    return t(peerOf(conversation.conv, context.store.me) === context.store.me ? "timeline.emptySelf" : "timeline.empty", { name });
   }
 
   #drawTyping(conversation) {
