@@ -4,7 +4,8 @@
 -- Accounts. `password` is an argon2 hash; `state` mirrors Presence; `changed` is when state last changed, in
 -- milliseconds since the epoch, rising with every change. `named` says that its name is in NameClaim. `epoch` is raised
 -- where all its logins are ended, `revoked` is when one or all last were: nodes that were not told find them by it.
--- `deleted` is when the account was, or 0: the row stays, for its messages' places.
+-- `deleted` is when the account was, or 0: the row stays, for its messages' places. `disabled` is when the operator disabled the
+-- account, or 0.
 CREATE TABLE User (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name VARCHAR(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -14,7 +15,8 @@ CREATE TABLE User (
     named BIGINT NOT NULL DEFAULT 0,
     epoch BIGINT NOT NULL DEFAULT 0,
     revoked BIGINT NOT NULL DEFAULT 0,
-    deleted BIGINT NOT NULL DEFAULT 0
+    deleted BIGINT NOT NULL DEFAULT 0,
+    disabled BIGINT NOT NULL DEFAULT 0
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 CREATE UNIQUE INDEX user_name ON User (name);
@@ -33,6 +35,20 @@ CREATE TABLE Friend (
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 CREATE INDEX friend_friendid ON Friend (friendid);
+
+-- Whom each user has blocked. `blocked` is 0 again where that was taken back; `changed` is when either happened last, in
+-- milliseconds since the epoch: nodes that were not told find it by that.
+CREATE TABLE Block (
+    userid BIGINT NOT NULL,
+    other BIGINT NOT NULL,
+    blocked BIGINT NOT NULL DEFAULT 1,
+    changed BIGINT NOT NULL,
+    PRIMARY KEY (userid, other)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE INDEX block_other ON Block (other);
+
+CREATE INDEX block_changed ON Block (changed);
 
 CREATE TABLE AllGroup (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -67,6 +83,13 @@ CREATE INDEX groupuser_userid ON GroupUser (userid);
 
 CREATE INDEX groupuser_joined ON GroupUser (joined);
 
+-- Who was removed from a group and may not join it again.
+CREATE TABLE Barred (
+    groupid BIGINT NOT NULL,
+    userid BIGINT NOT NULL,
+    PRIMARY KEY (groupid, userid)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
 -- The head of each conversation's log. `last_ts` is the time of its latest message, in milliseconds since the epoch, and
 -- never falls; `changed` is about the same, rounded down so that its index is not rewritten for each message: nodes that were
 -- not told find new messages by it.
@@ -96,7 +119,8 @@ CREATE TABLE Message (
 CREATE UNIQUE INDEX message_key ON Message (sender, sender_key);
 
 -- How far each account has received (and read) each of its conversations. `marked` is when `seen` last moved, in
--- milliseconds since the epoch: nodes that were not told find read marks by it.
+-- milliseconds since the epoch: nodes that were not told find read marks by it. Who has left a group keeps its row, with
+-- the greatest `received` there is: nothing is his to receive any more, and `marked` is when he left.
 CREATE TABLE DeliveryCursor (
     userid BIGINT NOT NULL,
     conv VARCHAR(48) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

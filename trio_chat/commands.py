@@ -2,7 +2,8 @@
 
 `now` does a request without waiting and returns True, or returns False where it has to wait for something; `later` is
 the same request with the waiting. Both get the decoded request, answer on the connection, and raise `RequestError`
-where the request fails; the session's table was asked before either is called.
+where the request fails; the session's table was asked before either is called. Whether the account may ask for it says
+the row's rule: `later` begins with the check of it, what `now` does asks by itself (`Authorization`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from trio_chat.account_commands import (
     settle,
 )
 from trio_chat.errors import BadRequest, RateLimited
+from trio_chat.services.authorization import Rule
 from trio_chat.services.login import log_in
 from trio_chat.session import Dialect
 from trio_chat.wire.messages import (
     AddFriend,
+    Block,
     CreateGroup,
     Direct,
     FindUser,
@@ -37,15 +40,18 @@ from trio_chat.wire.messages import (
     History,
     JoinGroup,
     Kind,
+    LeaveGroup,
     Login,
     Ping,
     Read,
     Received,
     Ref,
     Register,
+    RemoveMember,
     Request,
     Search,
     Typing,
+    Unblock,
 )
 from trio_chat.writer import Submission
 
@@ -63,8 +69,27 @@ DEAF = frozenset({Kind.PING, Kind.PONG, Kind.RECEIVED})
 
 @attrs.frozen
 class Command:
+    rule: Rule
     now: Callable[[Connection, Any, Ref | None], bool] | None = None
     later: Callable[[Connection, Any, Ref | None], Awaitable[None]] | None = None
+
+
+def _row(
+    rule: Rule,
+    *,
+    now: Callable[[Connection, Any, Ref | None], bool] | None = None,
+    later: Callable[[Connection, Any, Ref | None], Awaitable[None]] | None = None,
+) -> Command:
+    """A row whose `later` checks its rule first."""
+    if later is None:
+        return Command(rule, now)
+    unchecked = later
+
+    async def checked(connection: Connection, request: Any, ref: Ref | None) -> None:
+        await connection.node.authorization.check(rule, connection.account, request)
+        await unchecked(connection, request, ref)
+
+    return Command(rule, now, checked)
 
 
 def _account(connection: Connection) -> LocalAccount:
@@ -117,7 +142,7 @@ def _message(connection: Connection, request: Direct | Group, ref: Ref | None) -
 
 async def _message_later(connection: Connection, request: Direct | Group, ref: Ref | None) -> None:
     while True:
-        await connection.node.chat.allow(_account(connection), request)
+        await connection.node.chat.find_target(request)
         if _message(connection, request, ref):
             return
         # A classic session that sends too much to a large group is not refused but kept waiting.
@@ -165,16 +190,16 @@ async def _add_friend(connection: Connection, request: AddFriend, ref: Ref | Non
     friend = await connection.node.accounts.add_friend(account.id, request.friendid)
     router = connection.node.router
     router.watch(account, friend.as_change())
-    connection.succeed(ref, {"friend": friend.fields(router.state_of(friend.id))})
+    connection.succeed(ref, {"friend": friend.fields(router.state_of(account, friend.id))})
 
 
 async def _create_group(connection: Connection, request: CreateGroup, ref: Ref | None) -> None:
-    groupid = await connection.node.chat.create_group(_account(connection), request.groupname, request.groupdesc)
+    groupid = await connection.node.group_service.create(_account(connection), request.groupname, request.groupdesc)
     connection.succeed(ref, {"groupid": groupid})
 
 
 async def _join_group(connection: Connection, request: JoinGroup, ref: Ref | None) -> None:
-    group = await connection.node.chat.join_group(_account(connection), request.groupid)
+    group = await connection.node.group_service.join(_account(connection), request.groupid)
     connection.succeed(ref, {"group": attrs.asdict(group)})
 
 
@@ -186,7 +211,7 @@ async def _read(connection: Connection, request: Read, ref: Ref | None) -> None:
 async def _history(connection: Connection, request: History, ref: Ref | None) -> None:
     # Large answers are made no faster than the client reads them.
     await connection.wait_drained()
-    page = await connection.node.chat.history(_account(connection), request)
+    page = await connection.node.chat.history(request)
     connection.answer(Kind.REPLY, ref, {"errno": 0, **page})
 
 
@@ -198,23 +223,22 @@ async def _conversations(connection: Connection, _: Request, ref: Ref | None) ->
 
 def _typing(connection: Connection, request: Typing, ref: Ref | None) -> bool:
     account = _account(connection)
-    chat = connection.node.chat
-    if not chat.is_party(account, request.conv):
+    if not connection.node.authorization.is_party(account, request.conv):
         return False
     if connection.may_tell_typing(request.conv):
-        chat.typing(account, request.conv)
+        connection.node.chat.typing(account, request.conv)
     connection.answer(Kind.REPLY, ref, {"errno": 0})
     return True
 
 
 async def _typing_later(connection: Connection, request: Typing, ref: Ref | None) -> None:
-    await connection.node.chat.check_party(_account(connection), request.conv)
     _typing(connection, request, ref)
 
 
 async def _find_user(connection: Connection, request: FindUser, ref: Ref | None) -> None:
     user = await connection.node.accounts.find(request.name)
-    connection.answer(Kind.REPLY, ref, {"errno": 0, "user": user.fields(user.state)})
+    state = connection.node.authorization.state(_account(connection), user.id, user.state)
+    connection.answer(Kind.REPLY, ref, {"errno": 0, "user": user.fields(state)})
 
 
 async def _search(connection: Connection, request: Search, ref: Ref | None) -> None:
@@ -223,35 +247,67 @@ async def _search(connection: Connection, request: Search, ref: Ref | None) -> N
 
 
 async def _group_info(connection: Connection, request: GroupInfo, ref: Ref | None) -> None:
-    group = await connection.node.chat.group_info(_account(connection), request)
+    group = await connection.node.group_service.info(_account(connection), request)
     connection.answer(Kind.REPLY, ref, {"errno": 0, "group": group})
+
+
+async def _leave_group(connection: Connection, request: LeaveGroup, ref: Ref | None) -> None:
+    # What was sent before is answered before, each message in its place.
+    await connection.wait_stored()
+    await connection.node.group_service.leave(connection, _account(connection), request.groupid)
+    connection.succeed(ref, {})
+
+
+async def _remove_member(connection: Connection, request: RemoveMember, ref: Ref | None) -> None:
+    await connection.node.group_service.remove(_account(connection), request)
+    connection.succeed(ref, {})
+
+
+async def _block(connection: Connection, request: Block, ref: Ref | None) -> None:
+    await connection.node.relationships.block(_account(connection).id, request.userid)
+    connection.succeed(ref, {})
+
+
+async def _unblock(connection: Connection, request: Unblock, ref: Ref | None) -> None:
+    await connection.node.relationships.unblock(_account(connection).id, request.userid)
+    connection.succeed(ref, {})
+
+
+async def _blocked(connection: Connection, _: Request, ref: Ref | None) -> None:
+    users = await connection.node.relationships.blocked(_account(connection).id)
+    connection.answer(Kind.REPLY, ref, {"errno": 0, "users": [{"id": userid, "name": name} for userid, name in users]})
 
 
 #: Every kind of request has its row; a test compares them with `REQUESTS` and with the session's table.
 COMMANDS: dict[Kind, Command] = {
-    Kind.HELLO: Command(now=_hello),
-    Kind.PING: Command(now=_ping),
-    Kind.PONG: Command(now=_pong),
-    Kind.REGISTER: Command(later=_register),
-    Kind.LOGIN: Command(later=_login),
-    Kind.LOGOUT: Command(later=_logout),
-    Kind.DIRECT: Command(now=_message, later=_message_later),
-    Kind.GROUP: Command(now=_message, later=_message_later),
-    Kind.ADD_FRIEND: Command(later=_add_friend),
-    Kind.CREATE_GROUP: Command(later=_create_group),
-    Kind.JOIN_GROUP: Command(later=_join_group),
-    Kind.RECEIVED: Command(now=_received),
-    Kind.READ: Command(later=_read),
-    Kind.HISTORY: Command(later=_history),
-    Kind.CONVERSATIONS: Command(later=_conversations),
-    Kind.TYPING: Command(now=_typing, later=_typing_later),
-    Kind.FIND_USER: Command(later=_find_user),
-    Kind.SEARCH: Command(later=_search),
-    Kind.GROUP_INFO: Command(later=_group_info),
-    Kind.CHANGE_PASSWORD: Command(later=change_password),
-    Kind.LOGINS: Command(later=list_logins),
-    Kind.REVOKE_LOGIN: Command(later=revoke_login),
-    Kind.LOGOUT_EVERYWHERE: Command(later=log_out_everywhere),
-    Kind.EXPORT: Command(later=export),
-    Kind.DELETE_ACCOUNT: Command(later=delete_account),
+    Kind.HELLO: _row(Rule.NOTHING, now=_hello),
+    Kind.PING: _row(Rule.NOTHING, now=_ping),
+    Kind.PONG: _row(Rule.NOTHING, now=_pong),
+    Kind.REGISTER: _row(Rule.NOTHING, later=_register),
+    Kind.LOGIN: _row(Rule.NOTHING, later=_login),
+    Kind.LOGOUT: _row(Rule.OWN, later=_logout),
+    Kind.DIRECT: _row(Rule.WRITER, now=_message, later=_message_later),
+    Kind.GROUP: _row(Rule.WRITER, now=_message, later=_message_later),
+    Kind.ADD_FRIEND: _row(Rule.TOGETHER, later=_add_friend),
+    Kind.CREATE_GROUP: _row(Rule.OWN, later=_create_group),
+    Kind.JOIN_GROUP: _row(Rule.PUBLIC, later=_join_group),
+    Kind.RECEIVED: _row(Rule.OWN, now=_received),
+    Kind.READ: _row(Rule.PARTY, later=_read),
+    Kind.HISTORY: _row(Rule.PARTY, later=_history),
+    Kind.CONVERSATIONS: _row(Rule.OWN, later=_conversations),
+    Kind.TYPING: _row(Rule.PARTY, now=_typing, later=_typing_later),
+    Kind.FIND_USER: _row(Rule.PUBLIC, later=_find_user),
+    Kind.SEARCH: _row(Rule.PARTY, later=_search),
+    Kind.GROUP_INFO: _row(Rule.PUBLIC, later=_group_info),
+    Kind.LEAVE_GROUP: _row(Rule.MEMBER, later=_leave_group),
+    Kind.REMOVE_MEMBER: _row(Rule.CREATOR, later=_remove_member),
+    Kind.BLOCK: _row(Rule.OWN, later=_block),
+    Kind.UNBLOCK: _row(Rule.OWN, later=_unblock),
+    Kind.BLOCKED: _row(Rule.OWN, later=_blocked),
+    Kind.CHANGE_PASSWORD: _row(Rule.OWN, later=change_password),
+    Kind.LOGINS: _row(Rule.OWN, later=list_logins),
+    Kind.REVOKE_LOGIN: _row(Rule.OWN, later=revoke_login),
+    Kind.LOGOUT_EVERYWHERE: _row(Rule.OWN, later=log_out_everywhere),
+    Kind.EXPORT: _row(Rule.OWN, later=export),
+    Kind.DELETE_ACCOUNT: _row(Rule.OWN, later=delete_account),
 }

@@ -232,6 +232,13 @@ class Connection:
             if self.node.router.detach(self, account):
                 self.node.presence.left(account.id)
 
+    def leave(self, conv: str) -> None:
+        """The account is not in a conversation any more: forget where this connection was in it. Never blocks."""
+        self.lag.pop(conv, None)
+        self.begun.discard(conv)
+        for place in [place for place in self.own if place[0] == conv]:
+            self.message_answered(self.own.pop(place))
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:

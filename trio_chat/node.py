@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from trio_chat.router import Router
     from trio_chat.services.accounts import AccountService
     from trio_chat.services.admission import Admission
+    from trio_chat.services.authorization import Authorization
     from trio_chat.services.chat import ChatService
     from trio_chat.services.deletion import Deletion
     from trio_chat.services.endings import Endings
     from trio_chat.services.export import ExportService
+    from trio_chat.services.groups import GroupService
     from trio_chat.services.logins import LoginService
     from trio_chat.services.presence import Presence
     from trio_chat.services.receipts import Receipts
+    from trio_chat.services.relationships import Relationships
     from trio_chat.services.search import SearchService
     from trio_chat.store.groups import Groups
     from trio_chat.store.log import MessageLog
@@ -49,7 +52,10 @@ class Node:
     export: ExportService
     deletion: Deletion
     admission: Admission
+    authorization: Authorization
     chat: ChatService
+    group_service: GroupService
+    relationships: Relationships
     search: SearchService
     router: Router
     receipts: Receipts

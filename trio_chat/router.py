@@ -25,6 +25,7 @@ import trio
 from trio_chat.background import as_unavailable
 from trio_chat.bus.contract import Bus, Event
 from trio_chat.channels import Channels
+from trio_chat.doubts import Doubts
 from trio_chat.errors import Unavailable
 from trio_chat.store.log import Changes, Cursor, MessageLog
 from trio_chat.store.presence import StateChange
@@ -60,7 +61,8 @@ class LocalAccount:
     """A user who is connected to this node, over one or more connections.
 
     `pending` has, for each conversation with messages that the account has not received, the last seq that it has.
-    A conversation that is not in it is received to its end.
+    A conversation that is not in it is received to its end. `apart` are those whom the account has blocked, and who have
+    blocked it.
     """
 
     id: int
@@ -69,6 +71,7 @@ class LocalAccount:
     groups: set[int] = attrs.field(factory=set)
     directs: set[str] = attrs.field(factory=set)
     friends: set[int] = attrs.field(factory=set)
+    apart: set[int] = attrs.field(factory=set)
     pending: dict[str, int] = attrs.field(factory=dict)
 
 
@@ -94,6 +97,8 @@ class Router:
         self.repaired = 0
         # Knows what may be in the log and was not reported here yet; sets itself.
         self.writer: Writer | None = None
+        # Told of what the bus or a look says, which has to be read in the database before it counts.
+        self.doubts = Doubts()
         self._log = messages
         self._bus = bus
         self._channels = Channels(bus)
@@ -176,12 +181,14 @@ class Router:
         name: str,
         cursors: Iterable[Cursor],
         friends: Iterable[StateChange],
+        apart: Iterable[int] = (),
     ) -> LocalAccount:
         """A connection has logged in: register it, and note where it lags behind what was delivered here."""
         account = self.accounts.get(userid)
         if account is None:
             account = self.accounts[userid] = LocalAccount(userid, name)
             self._channels.want([f"u:{userid}"])
+        self.set_apart(userid, set(apart))
         for friend in friends:
             self.watch(account, friend)
         others = list(account.connections)
@@ -236,9 +243,12 @@ class Router:
         self._channels.unwant([f"u:{account.id}", *(f"g:{groupid}" for groupid in account.groups)])
         return True
 
-    def _answer_ahead(self, origin: Connection) -> None:
-        """Whoever leaves is told now of his messages whose place has not come: they are in the log."""
-        for ahead in self._ahead.values():
+    def _answer_ahead(self, origin: Connection, conv: str | None = None) -> None:
+        """Whoever leaves, or leaves a conversation, is told now of his messages whose place has not come.
+
+        They are in the log.
+        """
+        for ahead in self._ahead.values() if conv is None else [self._ahead.get(conv, {})]:
             for seq, arrival in ahead.items():
                 if arrival.origin is origin:
                     origin.message_answered(arrival.reply)
@@ -257,6 +267,27 @@ class Router:
             self._listen(account, account.connections, cursor)
             for connection in account.connections:
                 connection.catch_up()
+
+    def left(self, userid: int, groupid: int, asker: Connection | None = None) -> None:
+        """A user is no member of a group any more: tells his connections, but not the one that asked for it."""
+        account = self.accounts.get(userid)
+        if account is None or groupid not in account.groups:
+            return
+        conv = group_conv(groupid)
+        account.groups.remove(groupid)
+        account.pending.pop(conv, None)
+        frame = encode({"msgid": int(Kind.LEAVE_GROUP), "groupid": groupid})
+        for connection in account.connections:
+            self._answer_ahead(connection, conv)
+            connection.leave(conv)
+            if connection is not asker:
+                connection.notify(frame)
+        members = self._groups[groupid]
+        del members[userid]
+        if not members:
+            del self._groups[groupid]
+            self._forget(conv)
+        self._channels.unwant([f"g:{groupid}"])
 
     def _enter_group(self, account: LocalAccount, groupid: int) -> None:
         if groupid not in account.groups:
@@ -304,9 +335,20 @@ class Router:
         self._watchers.setdefault(friend.userid, {})[account.id] = account
         self._states.setdefault(friend.userid, friend)
 
-    def state_of(self, friend: int) -> str:
-        """What those who watch a friend here are to know of him."""
-        return self._states[friend].state
+    def state_of(self, account: LocalAccount, friend: int) -> str:
+        """What an account that watches a friend here is to know of him."""
+        return "offline" if friend in account.apart else self._states[friend].state
+
+    def set_apart(self, userid: int, apart: set[int]) -> None:
+        """From these a user is apart, and from nobody else. They are offline to each other, if friends at all."""
+        account = self.accounts.get(userid)
+        if account is None or account.apart == apart:
+            return
+        changed = (account.apart ^ apart) & account.friends
+        account.apart = apart
+        for friend in changed:
+            if self._states[friend].state == "online":
+                self._tell_state(account, friend, self.state_of(account, friend))
 
     # -- delivery -----------------------------------------------------------------------------------------------------
 
@@ -452,8 +494,14 @@ class Router:
             return
         frame = encode({"msgid": int(Kind.PRESENCE), "id": change.userid, "state": change.state})
         for account in watchers.values():
-            for connection in account.connections:
-                connection.notify(frame)
+            if change.userid not in account.apart:
+                for connection in account.connections:
+                    connection.notify(frame)
+
+    def _tell_state(self, account: LocalAccount, friend: int, state: str) -> None:
+        frame = encode({"msgid": int(Kind.PRESENCE), "id": friend, "state": state})
+        for connection in account.connections:
+            connection.notify(frame)
 
     def publish_states(self, changes: Iterable[StateChange]) -> None:
         """Tell this node's and the other nodes' watchers."""
@@ -468,6 +516,18 @@ class Router:
         """A user has become a member of a group whose log ended at `position`: tell his connections, here and elsewhere."""
         self.joined(userid, groupid, Cursor(group_conv(groupid), position, position, position))
         self._bus.publish([(f"u:{userid}", self._prefix + encode([userid, groupid, position]))])
+
+    def publish_left(self, userid: int, groupid: int, asker: Connection | None = None) -> None:
+        """A user is no member of a group any more: tell his connections, here and elsewhere."""
+        self.left(userid, groupid, asker)
+        self.flush()
+        self._bus.publish([(f"u:{userid}", self._prefix + encode([userid, groupid, 0]))])
+
+    def publish_apart(self, *users: int) -> None:
+        """Users have come apart, or together again: here and elsewhere it is to be found out."""
+        for userid in users:
+            self.doubts.apart(userid)
+        self._bus.publish([(f"u:{userid}", self._prefix + encode([userid])) for userid in users])
 
     def publish_read(self, userid: int, conv: str, seq: int) -> None:
         """Tell the others in a conversation, here and on the other nodes, how far a user has read."""
@@ -509,8 +569,9 @@ class Router:
 
     def _tell_others(self, userid: int, conv: str, frame: bytes, *, receipts: bool = False) -> None:
         """To all who are here; with `receipts` only to those connections that want to hear of receipts."""
+        is_direct = conv[0] == "d"
         for account in self.listeners(conv):
-            if account.id != userid:
+            if account.id != userid and not (is_direct and userid in account.apart):
                 for connection in account.connections:
                     if connection.receipts or not receipts:
                         connection.notify(frame)
@@ -566,8 +627,11 @@ class Router:
         elif channel in self._takers:
             self._takers[channel](body)
         else:
-            userid, groupid, position = msgspec.json.decode(body, type=tuple[int, int, int])
-            self.joined(userid, groupid, Cursor(group_conv(groupid), position, position, position))
+            userid, *group = msgspec.json.decode(body, type=list[int])
+            if group:
+                self.doubts.membership(userid, group[0])
+            else:
+                self.doubts.apart(userid)
 
     def take_hints(self, channel: str, take: Callable[[bytes], None]) -> None:
         """From `run` on, what other nodes say on a channel goes to `take`, which never blocks; it begins with no `{`."""
@@ -657,6 +721,13 @@ class Router:
         for userid, conv, seq in changes.marks:
             if conv in self._heads:
                 self._read(userid, conv, seq, _read_mark(userid, conv, seq))
+        for userid, conv in changes.departures:
+            groupid = parse_conv(conv).groupid
+            if groupid is not None:
+                self.left(userid, groupid)
+        for pair in changes.blocks:
+            for userid in pair:
+                self.doubts.apart(userid)
         # What no look will find any more need not be known.
         horizon = trio.current_time() - 2 * (self._sweep * _LOOKBACK_LOOKS + _LOOKBACK_MS / 1000)
         self._marks = {mark: told for mark, told in self._marks.items() if told[1] > horizon}

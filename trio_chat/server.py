@@ -41,15 +41,18 @@ from trio_chat.pages import static_pages
 from trio_chat.router import Router
 from trio_chat.services.accounts import AccountService
 from trio_chat.services.admission import Admission
+from trio_chat.services.authorization import Authorization
 from trio_chat.services.chat import ChatService
 from trio_chat.services.deletion import Deletion
 from trio_chat.services.endings import Endings
 from trio_chat.services.export import ExportService
+from trio_chat.services.groups import GroupService
 from trio_chat.services.guessing import LoginGuard
 from trio_chat.services.logins import LoginService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
 from trio_chat.services.receipts import Receipts
+from trio_chat.services.relationships import Relationships
 from trio_chat.services.search import SearchService
 from trio_chat.store.accounts import Accounts
 from trio_chat.store.append import Appender
@@ -64,6 +67,7 @@ from trio_chat.store.logins import Logins
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.names import Names
 from trio_chat.store.presence import PresenceTable
+from trio_chat.store.relations import Relations
 from trio_chat.store.schema import migrate
 from trio_chat.store.search import MessageSearch
 from trio_chat.store.sqlite import SQLite
@@ -335,6 +339,7 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
         try:
             await parts.start(node.router.run)
             await parts.start(bus.run, node.router)
+            await parts.start(node.relationships.run)
             await parts.start(node.receipts.run)
             await parts.start(node.endings.run)
             await parts.start(node.deletion.run)
@@ -398,16 +403,16 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     )
     logins = LoginService(Logins(database), accounts)
     endings = Endings(Logins(database), router, settings.sweep)
+    authorization = Authorization(groups, messages, router)
     chat = ChatService(
         messages,
-        groups,
         accounts,
+        authorization,
         router,
         receipts,
         message_limit=limits.message,
         history_limit=limits.history,
         history_bytes=limits.frame,
-        members=limits.members,
     )
     endings.gone = chat.forget_user
     return Node(
@@ -422,7 +427,10 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         export=ExportService(Exports(database), logins, chat),
         deletion=Deletion(Deletions(database), accounts),
         admission=Admission(limits.logins),
+        authorization=authorization,
         chat=chat,
+        group_service=GroupService(groups, authorization, router, receipts, members=limits.members),
+        relationships=Relationships(Relations(database), messages, router),
         search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
         receipts=receipts,

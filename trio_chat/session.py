@@ -63,6 +63,11 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (L, Kind.LOGOUT_EVERYWHERE): A,
     (L, Kind.EXPORT): L,
     (L, Kind.DELETE_ACCOUNT): A,
+    (L, Kind.LEAVE_GROUP): L,
+    (L, Kind.REMOVE_MEMBER): L,
+    (L, Kind.BLOCK): L,
+    (L, Kind.UNBLOCK): L,
+    (L, Kind.BLOCKED): L,
 }
 
 

@@ -13,7 +13,7 @@ from tests.wire import Wire
 from trio_chat import Server
 from trio_chat.wire.messages import Kind
 
-__all__ = ["CARRIERS", "enter"]
+__all__ = ["CARRIERS", "enter", "open_wire"]
 
 CARRIERS = ("tcp", "websocket")
 
@@ -31,7 +31,8 @@ class _Stream:
 
 
 @asynccontextmanager
-async def _open(server: Server, carrier: str) -> AsyncIterator[Wire]:
+async def open_wire(server: Server, carrier: str) -> AsyncIterator[Wire]:
+    """A connection that has said nothing yet."""
     address = server.addresses[0] if carrier == "tcp" else address_of(server)
     stream = await trio.open_tcp_stream(*address)
     try:
@@ -49,7 +50,7 @@ async def _open(server: Server, carrier: str) -> AsyncIterator[Wire]:
 @asynccontextmanager
 async def enter(server: Server, carrier: str, name: str, **hello: Any) -> AsyncIterator[Wire]:
     """A modern session of an account that is made where there is none."""
-    async with _open(server, carrier) as wire:
+    async with open_wire(server, carrier) as wire:
         await wire.ok(Kind.HELLO, version=1, **hello)
         await wire.call(Kind.REGISTER, name=name, password="secret")
         wire.ack = await wire.ok(Kind.LOGIN, name=name, password="secret")

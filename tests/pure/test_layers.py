@@ -51,6 +51,7 @@ STATEMENTS = (
     "store.groups",
     "store.guesses",
     "store.presence",
+    "store.relations",
     "store.search",
 )
 PURE = (
@@ -68,7 +69,18 @@ PURE = (
 CHECKER = tuple(
     f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
 )
-CORE = ("router", "channels", "writer", "backlog", "node", "commands", "account_commands", "connection", "doorkeeper")
+CORE = (
+    "router",
+    "channels",
+    "doubts",
+    "writer",
+    "backlog",
+    "node",
+    "commands",
+    "account_commands",
+    "connection",
+    "doorkeeper",
+)
 
 #: A module belongs to the first layer that names it.
 LAYERS = (

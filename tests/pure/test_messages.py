@@ -16,6 +16,8 @@ from trio_chat.errors import BadFrame, BadRequest, RequestError
 from trio_chat.wire.messages import (
     REQUESTS,
     AddFriend,
+    Block,
+    Blocked,
     ChangePassword,
     Conversations,
     CreateGroup,
@@ -31,6 +33,7 @@ from trio_chat.wire.messages import (
     History,
     JoinGroup,
     Kind,
+    LeaveGroup,
     Login,
     Logins,
     Logout,
@@ -40,11 +43,13 @@ from trio_chat.wire.messages import (
     Read,
     Received,
     Register,
+    RemoveMember,
     Request,
     RevokeLogin,
     Search,
     SearchBefore,
     Typing,
+    Unblock,
     answer_kind,
     decode,
     encode,
@@ -86,6 +91,11 @@ NUMBERS = {
     38: "LOGOUT_EVERYWHERE",
     39: "EXPORT",
     40: "DELETE_ACCOUNT",
+    45: "LEAVE_GROUP",
+    46: "REMOVE_MEMBER",
+    47: "BLOCK",
+    48: "UNBLOCK",
+    49: "BLOCKED",
 }
 
 #: A valid request of every kind: its fields, the least first, and what they are read as.
@@ -141,6 +151,12 @@ VALID: list[tuple[Kind, dict[str, Any], Request]] = [
     (Kind.EXPORT, {}, Export()),
     (Kind.EXPORT, {"after": {"conv": "g:1", "seq": 0}}, Export(ExportAfter("g:1", 0))),
     (Kind.DELETE_ACCOUNT, {"password": "p"}, DeleteAccount("p")),
+    (Kind.LEAVE_GROUP, {"groupid": INT64}, LeaveGroup(INT64)),
+    (Kind.REMOVE_MEMBER, {"groupid": 1, "userid": 2}, RemoveMember(1, 2, True)),
+    (Kind.REMOVE_MEMBER, {"groupid": 1, "userid": 2, "barred": False}, RemoveMember(1, 2, False)),
+    (Kind.BLOCK, {"userid": 1}, Block(1)),
+    (Kind.UNBLOCK, {"userid": INT64}, Unblock(INT64)),
+    (Kind.BLOCKED, {}, Blocked()),
 ]
 
 MISSING: Any = object()
@@ -221,6 +237,12 @@ REFUSED: dict[tuple[Kind, str], list[Any]] = {
     (Kind.SEARCH, "before"): [5, "x", [], {"ts": -1, "conv": "g:1", "seq": 1}, {"ts": 1, "conv": "x", "seq": 1}],
     (Kind.SEARCH, "limit"): [*NO_SEQ, *NO_NULL, 0, 2**31 + 1],
     (Kind.GROUP_INFO, "groupid"): NO_ID,
+    (Kind.LEAVE_GROUP, "groupid"): [*NO_ID, *NO_NULL, MISSING],
+    (Kind.REMOVE_MEMBER, "groupid"): [*NO_ID, *NO_NULL, MISSING],
+    (Kind.REMOVE_MEMBER, "userid"): [*NO_ID, *NO_NULL, MISSING],
+    (Kind.REMOVE_MEMBER, "barred"): ["true", 1, 0.5, None, [], {}],
+    (Kind.BLOCK, "userid"): [*NO_ID, *NO_NULL, MISSING],
+    (Kind.UNBLOCK, "userid"): [*NO_ID, *NO_NULL, MISSING],
     (Kind.GROUP_INFO, "groupname"): [name for name in NO_NAME if name is not None and name is not MISSING],
     (Kind.CHANGE_PASSWORD, "password"): NO_PASSWORD,
     (Kind.CHANGE_PASSWORD, "newpassword"): NO_PASSWORD,

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.server.deaf import deaf_nodes
 from tests.wire import log_in, register
-from trio_chat import Address, Server, Settings
-from trio_chat.bus.local import LocalBus
-from trio_chat.server import Foundation, open_node
-from trio_chat.services.passwords import Passwords
+from trio_chat import Server
 from trio_chat.store.groups import GroupRecord, Groups
 from trio_chat.store.log import Cursor
-from trio_chat.store.schema import migrate
-from trio_chat.store.sqlite import SQLite
-from trio_chat.transport.poller import Poller
-from trio_chat.transport.tcp import accept_loop, listen
 from trio_chat.wire.messages import Kind
 
 
 @pytest.fixture
 async def nodes(tmp_path: Path) -> AsyncIterator[list[Server]]:
-    """On one database, without a bus between them, and with no look at the database."""
-    settings = Settings(bus="redis://nowhere", sweep=1000.0)
-    async with SQLite.open(tmp_path / "chat.db") as database, AsyncExitStack() as stack:
-        await migrate(database)
-        servers = []
-        for name in ("one", "two"):
-            (listener,) = listen(Address("127.0.0.1", 0))
-            poller = Poller()
-            foundation = Foundation(
-                name=name,
-                database=database,
-                place="here",
-                alone=False,
-                bus=LocalBus(),
-                passwords=Passwords(10),
-                sources=[partial(accept_loop, listener, poller)],
-                addresses=[Address(*listener.getsockname())],
-                carriers=[poller.run],
-            )
-            servers.append(await stack.enter_async_context(open_node(settings, foundation)))
+    """With no look at the database."""
+    async with deaf_nodes(tmp_path, sweep=1000.0) as servers:
         yield servers
 
 

@@ -23,6 +23,7 @@ from trio_chat.store.groups import Groups
 from trio_chat.store.log import MessageLog
 from trio_chat.store.mysql import MySQL
 from trio_chat.store.presence import PresenceTable
+from trio_chat.store.relations import Relations
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
 from trio_chat.verify.programs.mariadb import MariaDB
@@ -32,6 +33,7 @@ __all__ = ["TABLES", "MySQL8", "Store", "open_mysql"]
 TABLES = [
     *("User", "Friend", "AllGroup", "GroupUser", "Conversation", "Message", "DeliveryCursor", "Token", "Node"),
     *("Presence", "NameClaim", "Invitation", "Erasure", "Guess"),
+    *("Block", "Barred"),
 ]
 KINDS = ["sqlite", "mariadb", "mysql8"]
 
@@ -58,12 +60,14 @@ class Store:
     log: MessageLog
     appender: Appender
     presence: PresenceTable
+    relations: Relations
 
     @classmethod
     def on(cls, database: Database) -> Store:
         clock = DatabaseClock(time.monotonic)
         log, appender = MessageLog(database, clock), Appender(database, clock)
-        return cls(database, Accounts(database), Groups(database), log, appender, PresenceTable(database))
+        accounts, groups = Accounts(database), Groups(database)
+        return cls(database, accounts, groups, log, appender, PresenceTable(database), Relations(database))
 
     async def people(self, count: int) -> list[int]:
         """New accounts."""

@@ -23,6 +23,7 @@ import anyio.lowlevel
 from trio_chat.client.connection import Dial, Link, only_error, tcp_dial
 from trio_chat.client.errors import ConnectionLost
 from trio_chat.client.incoming import (
+    BlockedUsers,
     ConversationList,
     Exported,
     Found,
@@ -355,7 +356,8 @@ class Chat:
     async def add_friend(self, user: int) -> Friend:
         """Put a user on one's own list; nobody is asked. From then on `events` tells of this user's presence.
 
-        Raises `NoSuchUser`, `AlreadyExists` for somebody who is on the list, `BadRequest` for oneself.
+        Raises `NoSuchUser`, `AlreadyExists` for somebody who is on the list, `BadRequest` for oneself, and `Forbidden` where
+        one of the two has blocked the other.
         """
         return (await self._ask(Kind.ADD_FRIEND, FriendAdded, {"friendid": user})).friend.friend()
 
@@ -374,14 +376,38 @@ class Chat:
     async def join_group(self, group: int) -> Group:
         """Become a member. What was said before is in `history` only.
 
-        Raises `NoSuchGroup`, and `AlreadyExists` for a member.
+        Raises `NoSuchGroup`, `AlreadyExists` for a member, and `Forbidden` where one was removed from it.
         """
         return (await self._ask(Kind.JOIN_GROUP, GroupJoined, {"groupid": group})).group.group()
+
+    async def leave_group(self, group: int) -> None:
+        """Be a member no longer. What is queued of the group's messages is still given. Raises `NotAMember`, `NoSuchGroup`."""
+        await self._ask(Kind.LEAVE_GROUP, None, {"groupid": group})
+
+    async def remove_member(self, group: int, user: int, *, barred: bool = True) -> None:
+        """Remove another one from a group that one has created; unless `barred` is false he may not join again.
+
+        For who is not in the group only that is noted. Raises `Forbidden`, `NotAMember`, `NoSuchGroup`, `NoSuchUser`.
+        """
+        await self._ask(Kind.REMOVE_MEMBER, None, {"groupid": group, "userid": user, "barred": barred}, repeatable=True)
+
+    async def block(self, user: int) -> None:
+        """End all dealings with another: neither can write to the other, nor see whether he is there. Raises `NoSuchUser`."""
+        await self._ask(Kind.BLOCK, None, {"userid": user}, repeatable=True)
+
+    async def unblock(self, user: int) -> None:
+        """Take that back; where there is nothing to take back nothing happens."""
+        await self._ask(Kind.UNBLOCK, None, {"userid": user}, repeatable=True)
+
+    async def blocked(self) -> tuple[User, ...]:
+        """Whom one has blocked."""
+        return (await self._ask(Kind.BLOCKED, BlockedUsers, {}, repeatable=True)).entries()
 
     # The rest.
 
     def events(self) -> Events:
-        """What else happens: `Connected`, `Disconnected`, `SignedOut`, `PresenceChanged`, `ReadBy`, `ReceivedBy`, `TypingBy`.
+        """What else happens: `Connected`, `Disconnected`, `SignedOut`, `PresenceChanged`, `ReadBy`, `ReceivedBy`, `TypingBy`,
+        `RemovedFrom`.
 
         The latest on each subject is kept, not every step, and at most `options.event_limit` of them. One task at a time may
         iterate; another gets `anyio.BusyResourceError`. It ends when the block is left. Cancelling is safe.

@@ -92,6 +92,12 @@ class Inbox:
         self._receipts.clear()
         self._handed = None
 
+    def leave(self, name: str) -> None:
+        """The account is not in a conversation any more; should it ever be again, the next frame defines its position."""
+        self._convs.pop(name, None)
+        self._behind.pop(name, None)
+        self._receipts.pop(name, None)
+
     # What comes in.
 
     def offer(self, message: Message) -> None:

@@ -8,11 +8,12 @@ import attrs
 import msgspec
 
 from trio_chat.client.errors import ProtocolViolation
-from trio_chat.client.model import Conversation, Friend, Group, Login, Member, Message, Page, Person, Sent
+from trio_chat.client.model import Conversation, Friend, Group, Login, Member, Message, Page, Person, Sent, User
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import DeliveredFrame
 
 __all__ = [
+    "BlockedUsers",
     "ConversationList",
     "Exported",
     "Found",
@@ -20,6 +21,7 @@ __all__ = [
     "Greeting",
     "GroupCreated",
     "GroupJoined",
+    "GroupLeft",
     "HistoryPage",
     "Limits",
     "LoginList",
@@ -142,6 +144,29 @@ class UserFound:
     """REPLY to FIND_USER."""
 
     user: FriendEntry
+
+
+@attrs.define
+class GroupLeft:
+    """LEAVE_GROUP from the server."""
+
+    groupid: int
+
+
+@attrs.define
+class BlockedUser:
+    id: int
+    name: str
+
+
+@attrs.define
+class BlockedUsers:
+    """REPLY to BLOCKED."""
+
+    users: list[BlockedUser] = attrs.field(factory=list[BlockedUser])
+
+    def entries(self) -> tuple[User, ...]:
+        return tuple(User(user.id, user.name) for user in self.users)
 
 
 @attrs.define

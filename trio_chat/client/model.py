@@ -31,6 +31,7 @@ __all__ = [
     "PresenceChanged",
     "ReadBy",
     "ReceivedBy",
+    "RemovedFrom",
     "Sent",
     "SignedOut",
     "TypingBy",
@@ -40,7 +41,7 @@ __all__ = [
 
 @attrs.frozen
 class User:
-    """Who this client is logged in as."""
+    """An account: who this client is logged in as, or somebody else."""
 
     id: int
     name: str
@@ -251,7 +252,14 @@ class TypingBy:
     user: int
 
 
-Event = Connected | Disconnected | SignedOut | PresenceChanged | ReadBy | ReceivedBy | TypingBy
+@attrs.frozen
+class RemovedFrom:
+    """One is not in the group (its id) any more: removed by its creator, or left on another of one's devices."""
+
+    group: int
+
+
+Event = Connected | Disconnected | SignedOut | PresenceChanged | ReadBy | ReceivedBy | TypingBy | RemovedFrom
 
 
 def _subject(event: Event) -> Hashable:
@@ -260,6 +268,8 @@ def _subject(event: Event) -> Hashable:
             return PresenceChanged, event.id
         case ReadBy() | ReceivedBy() | TypingBy():
             return type(event), event.conv, event.user
+        case RemovedFrom():
+            return RemovedFrom, event.group
         case Connected() | Disconnected():
             return "connection"
         case SignedOut():

@@ -25,6 +25,7 @@ from trio_chat.client.incoming import (
     FriendAdded,
     Greeting,
     GroupJoined,
+    GroupLeft,
     Presence,
     ReadMark,
     SignedIn,
@@ -42,6 +43,7 @@ from trio_chat.client.model import (
     PresenceChanged,
     ReadBy,
     ReceivedBy,
+    RemovedFrom,
     SignedOut,
     TypingBy,
 )
@@ -294,6 +296,10 @@ class Protocol:
             case Kind.TYPING:
                 typing = convert(fields, TypingMark)
                 self.events.put(TypingBy(typing.conv, typing.id))
+            case Kind.LEAVE_GROUP:
+                group = convert(fields, GroupLeft).groupid
+                self._left(group)
+                self.events.put(RemovedFrom(group))
             case _:
                 # Anything else is an answer, or a kind that a later version of the protocol knows.
                 request = self._under_way.pop(ref, None) if type(ref) is int else None
@@ -329,12 +335,18 @@ class Protocol:
             case Kind.JOIN_GROUP if error is None:
                 group = convert(fields, GroupJoined).group.group()
                 self.account.groups[group.id] = group
+            case Kind.LEAVE_GROUP if error is None:
+                self._left(request.fields["groupid"])
             case _:
                 pass
         if error is None:
             request.succeed(fields)
         elif request.lane is None or not isinstance(error, PUT_OFF):
             request.fail(error)
+
+    def _left(self, group: int) -> None:
+        self.account.groups.pop(group, None)
+        self.inbox.leave(group_conv(group))
 
     def _greeted(self, error: RequestError | None, fields: dict[str, Any]) -> None:
         if error is not None:

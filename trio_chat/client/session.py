@@ -90,6 +90,11 @@ ALLOWED: MappingProxyType[Kind, frozenset[State]] = MappingProxyType(
         Kind.LOGOUT_EVERYWHERE: _ONLINE,
         Kind.EXPORT: _ONLINE,
         Kind.DELETE_ACCOUNT: _ONLINE,
+        Kind.LEAVE_GROUP: _ONLINE,
+        Kind.REMOVE_MEMBER: _ONLINE,
+        Kind.BLOCK: _ONLINE,
+        Kind.UNBLOCK: _ONLINE,
+        Kind.BLOCKED: _ONLINE,
     }
 )
 

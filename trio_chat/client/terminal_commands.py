@@ -15,7 +15,7 @@ from contextlib import suppress
 import attrs
 
 from trio_chat.client.chat import Chat
-from trio_chat.client.model import Connected, Disconnected, Event, Message, PresenceChanged, SignedOut
+from trio_chat.client.model import Connected, Disconnected, Event, Message, PresenceChanged, RemovedFrom, SignedOut
 from trio_chat.errors import BadCredentials, ChatError
 
 __all__ = ["COMMANDS", "BadCommand", "Console", "Quit", "harmless"]
@@ -141,6 +141,8 @@ class Console:
             case PresenceChanged():
                 friend = self.chat.friends.get(event.id)
                 return f"-- {friend.name if friend else event.id} is {_state(event.online)}"
+            case RemovedFrom():
+                return f"-- you are not in group {event.group} any more"
             case _:
                 return None
 
@@ -271,6 +273,32 @@ async def _addgroup(console: Console, given: list[str]) -> None:
     console.show(f"you are in {group.name}")
 
 
+async def _leavegroup(console: Console, given: list[str]) -> None:
+    await console.chat.leave_group(await console.group_id(given[0]))
+    console.show("you are not in this group any more")
+
+
+async def _removemember(console: Console, given: list[str]) -> None:
+    await console.chat.remove_member(await console.group_id(given[0]), await console.user_id(given[1]))
+    console.show("removed; he cannot join again")
+
+
+async def _block(console: Console, given: list[str]) -> None:
+    await console.chat.block(await console.user_id(given[0]))
+    console.show("blocked: neither of you can write to the other")
+
+
+async def _unblock(console: Console, given: list[str]) -> None:
+    known = {user.name: user.id for user in await console.chat.blocked()}
+    await console.chat.unblock(known.get(given[0]) or await console.user_id(given[0]))
+    console.show("not blocked any more")
+
+
+async def _blocked(console: Console, _: list[str]) -> None:
+    for user in await console.chat.blocked():
+        console.show(f"  blocked {user.id} {user.name}")
+
+
 async def _history(console: Console, given: list[str]) -> None:
     await _show_history(console, await console.conversation(given[0]), given)
 
@@ -328,6 +356,11 @@ COMMANDS: dict[str, Command] = {
     "history": Command(_history, "NAME_OR_ID:[N]", "the last messages with a user, or in a group of this name"),
     "grouphistory": Command(_grouphistory, "ID:[N]", "the last messages in a group, by id or name"),
     "search": Command(_search, "TEXT", "your messages that hold all these words"),
+    "leavegroup": Command(_leavegroup, "ID", "leave a group, by id or name"),
+    "removemember": Command(_removemember, "GROUP_ID:ID", "remove somebody from a group that you have created"),
+    "block": Command(_block, "ID", "have nothing to do with a user, by id or name"),
+    "unblock": Command(_unblock, "ID", "take that back"),
+    "blocked": Command(_blocked, "", "whom you have blocked"),
     "loginout": Command(_logout, "", "log out"),
     "quit": Command(_quit, "", "leave"),
 }

@@ -75,6 +75,7 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
             groups = await node.groups.of_user(identity.id, node.settings.limits.members)
             await router.subscribe_groups(channels, (group.id for group in groups))
             friends = await node.accounts.friends(identity.id)
+            apart = await node.relationships.apart(identity.id)
             await node.receipts.flush()
             cursors = await node.messages.cursors(identity.id)
             missed: list[Delivery] = []
@@ -92,11 +93,12 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
                 identity.name,
                 cursors,
                 (friend.as_change() for friend in friends),
+                apart,
             )
             connection.log_in(identity, account, token)
             connection.epoch = credentials.epoch
-            friend_list = [friend.fields(router.state_of(friend.id)) for friend in friends]
-            group_list = [attrs.asdict(group) for group in groups]
+            friend_list = [friend.fields(router.state_of(account, friend.id)) for friend in friends]
+            group_list = [attrs.asdict(node.group_service.as_seen(account, group)) for group in groups]
             if is_classic:
                 _acknowledge_classic(connection, friend_list, group_list, missed)
             else:

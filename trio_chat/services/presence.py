@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from trio_chat.background import as_unavailable
-from trio_chat.errors import StartupError, Unavailable
+from trio_chat.errors import Forbidden, StartupError, Unavailable
 from trio_chat.router import Router
 from trio_chat.services.receipts import Receipts
 from trio_chat.store.presence import NodeRecord, PresenceTable
@@ -126,7 +126,7 @@ class Presence:
     async def entering(self, userid: int, *, exclusive: bool) -> AsyncIterator[None]:
         """A login: notes that the user is connected here. Inside, the login is finished with `Router.attach`.
 
-        With `exclusive`, raises `AccountInUse` where he is connected anywhere. Raises `Unavailable`. Where the login
+        With `exclusive`, raises `AccountInUse` where he is connected anywhere. Raises `Forbidden`, `Unavailable`. Where the login
         fails or is cancelled the note is taken back.
         """
         if exclusive:
@@ -236,8 +236,10 @@ class Presence:
         # Who is just coming may have been noted for the life before this one.
         for userid in [*self._router.accounts, *self._entering]:
             if userid not in noted and (userid in self._router.accounts or userid in self._entering):
-                async with self.entering(userid, exclusive=False):
-                    pass
+                # Who was disabled meanwhile is about to be sent away.
+                with suppress(Forbidden):
+                    async with self.entering(userid, exclusive=False):
+                        pass
         for userid in noted:
             if userid not in self._entering:
                 self.left(userid)

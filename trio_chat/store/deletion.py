@@ -6,6 +6,7 @@ import attrs
 
 from trio_chat.names import DELETED
 from trio_chat.store.contract import Database, Steps
+from trio_chat.store.groups import inherit
 from trio_chat.store.logins import end_logins
 from trio_chat.store.steps import query, transaction
 
@@ -39,7 +40,11 @@ class Deletions:
         yield from end_logins(self.database, userid)
         yield "DELETE FROM Friend WHERE userid = ?", (userid,)
         yield "DELETE FROM Friend WHERE friendid = ?", (userid,)
+        yield "DELETE FROM Block WHERE userid = ?", (userid,)
+        created = yield "SELECT groupid FROM GroupUser WHERE userid = ? AND grouprole = 'creator'", (userid,)
         yield "DELETE FROM GroupUser WHERE userid = ?", (userid,)
+        for row in created.rows:
+            yield from inherit(row[0])
         yield "DELETE FROM DeliveryCursor WHERE userid = ?", (userid,)
         yield f"INSERT INTO Erasure (userid, due) VALUES (?, {dialect.now_ms} + {grace:d})", (userid,)
         return True

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from trio_chat.store.contract import Database, Steps
-from trio_chat.store.log import COLUMNS, FROM, delivery_of
+from trio_chat.store.log import CLOSED, COLUMNS, FROM, delivery_of
 from trio_chat.store.steps import query
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import Delivery
@@ -35,8 +35,8 @@ class Exports:
             (userid,),
         )
         cursors = yield (
-            "SELECT conv, received, seen FROM DeliveryCursor WHERE userid = ? ORDER BY conv",
-            (userid,),
+            "SELECT conv, received, seen FROM DeliveryCursor WHERE userid = ? AND received < ? ORDER BY conv",
+            (userid, CLOSED),
         )
         return {
             "id": userid,

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import attrs
 
-from trio_chat.errors import AlreadyExists, Forbidden, NoSuchGroup
+from trio_chat.errors import AlreadyExists, BadRequest, Forbidden, NoSuchGroup, NoSuchUser, NotAMember
 from trio_chat.names import group_forms
 from trio_chat.store.contract import UNBOUNDED, Database, Steps, UniqueViolation, Value
+from trio_chat.store.log import CLOSED
 from trio_chat.store.names import claim, find_owner
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 from trio_chat.wire.conversation import group_conv
 
-__all__ = ["GroupRecord", "Groups", "Member"]
+__all__ = ["GroupRecord", "Groups", "Member", "inherit"]
 
 
 @attrs.frozen
@@ -76,28 +77,29 @@ class Groups:
     def join(self, userid: int, groupid: int) -> Steps[int]:
         """Make a user a member and return the group's last seq: what came before is history to him.
 
-        Raises `NoSuchGroup`, `AlreadyExists`, `Forbidden`.
+        Who joins a group that everybody has left is its creator. Raises `NoSuchGroup`, `AlreadyExists`, `Forbidden`.
         """
         dialect = self.database.dialect
         yield from self._check_groups(userid)
         conv = group_conv(groupid)
-        # The lock orders the join among the group's messages: every later seq is the new member's to receive.
-        head = yield f"SELECT last_seq FROM Conversation WHERE conv = ?{dialect.for_update}", (conv,)
-        if not head.rows:
-            raise NoSuchGroup
-        last_seq: int = head.rows[0][0]
+        last_seq = yield from self._lock(conv)
+        barred = yield "SELECT 1 FROM Barred WHERE groupid = ? AND userid = ?", (groupid, userid)
+        if barred.rows:
+            raise Forbidden("you were removed from this group")
+        others = yield "SELECT 1 FROM GroupUser WHERE groupid = ? LIMIT 1", (groupid,)
         try:
             yield (
-                f"INSERT INTO GroupUser (groupid, userid, joined) VALUES (?, ?, {dialect.now_ms})",
-                (groupid, userid),
+                f"INSERT INTO GroupUser (groupid, userid, grouprole, joined) VALUES (?, ?, ?, {dialect.now_ms})",
+                (groupid, userid, "normal" if others.rows else "creator"),
             )
         except UniqueViolation:
             raise AlreadyExists("you are in this group already") from None
         members = yield "SELECT COUNT(*) FROM GroupUser WHERE groupid = ?", (groupid,)
         if members.rows[0][0] > self.most_members:
             raise Forbidden(f"this group has {self.most_members} members, which is the most", limit="group_members")
+        again = dialect.upsert("userid, conv", "received = new.received, seen = GREATEST(seen, new.seen)")
         yield (
-            "INSERT INTO DeliveryCursor (userid, conv, received, seen) VALUES (?, ?, ?, ?)",
+            f"INSERT INTO DeliveryCursor (userid, conv, received, seen) VALUES (?, ?, ?, ?){again}",
             (userid, conv, last_seq, last_seq),
         )
         return last_seq
@@ -106,6 +108,66 @@ class Groups:
         groups = yield "SELECT COUNT(*) FROM GroupUser WHERE userid = ?", (userid,)
         if groups.rows[0][0] >= self.most_groups:
             raise Forbidden(f"you are in {self.most_groups} groups, which is the most", limit="groups")
+
+    @transaction
+    def leave(self, userid: int, groupid: int) -> Steps[None]:
+        """End a membership. A creator's role goes to who has been in the group longest.
+
+        Raises `NoSuchGroup`, `NotAMember`.
+        """
+        yield from self._lock(group_conv(groupid))
+        if not (yield from self._end_membership(userid, groupid)):
+            raise NotAMember("you are not in this group")
+
+    @transaction
+    def remove(self, creator: int, groupid: int, userid: int, barred: bool) -> Steps[bool]:
+        """End another one's membership, and say whether he may join again; returns whether he was in the group.
+
+        Raises `NoSuchGroup`, `NotAMember` and `Forbidden` where `creator` is not in the group or not its creator,
+        `NoSuchUser`, and `BadRequest` where both are the same.
+        """
+        yield from self._lock(group_conv(groupid))
+        role = yield "SELECT grouprole FROM GroupUser WHERE groupid = ? AND userid = ?", (groupid, creator)
+        if not role.rows:
+            raise NotAMember("you are not in this group")
+        if role.rows[0][0] != "creator":
+            raise Forbidden("only the creator of a group removes its members")
+        if userid == creator:
+            raise BadRequest("userid: is your own id", field="userid")
+        there = yield "SELECT 1 FROM User WHERE id = ?", (userid,)
+        if not there.rows:
+            raise NoSuchUser
+        if barred:
+            insert = self.database.dialect.insert_ignore
+            yield f"{insert} Barred (groupid, userid) VALUES (?, ?)", (groupid, userid)
+        else:
+            yield "DELETE FROM Barred WHERE groupid = ? AND userid = ?", (groupid, userid)
+        return (yield from self._end_membership(userid, groupid))
+
+    def _lock(self, conv: str) -> Steps[int]:
+        """Order what follows among the group's messages, joins and departures; returns its last seq.
+
+        Every later seq is a new member's to receive. Raises `NoSuchGroup`.
+        """
+        head = yield f"SELECT last_seq FROM Conversation WHERE conv = ?{self.database.dialect.for_update}", (conv,)
+        if not head.rows:
+            raise NoSuchGroup
+        last_seq: int = head.rows[0][0]
+        return last_seq
+
+    def _end_membership(self, userid: int, groupid: int) -> Steps[bool]:
+        found = yield "SELECT grouprole FROM GroupUser WHERE groupid = ? AND userid = ?", (groupid, userid)
+        if not found.rows:
+            return False
+        yield "DELETE FROM GroupUser WHERE groupid = ? AND userid = ?", (groupid, userid)
+        now = self.database.dialect.now_ms
+        yield (
+            f"UPDATE DeliveryCursor SET received = ?, marked = GREATEST(marked, {now}) WHERE userid = ? AND conv = ?",
+            (CLOSED, userid, group_conv(groupid)),
+        )
+        if found.rows[0][0] == "creator":
+            yield from inherit(groupid)
+        return True
 
     @query
     def of_user(self, userid: int, members: int) -> Steps[list[GroupRecord]]:
@@ -175,3 +237,10 @@ class Groups:
         if not group.rows:
             raise NoSuchGroup
         return False
+
+
+def inherit(groupid: int) -> Steps[None]:
+    """A group's creator is gone: his role goes to who has been in it longest."""
+    heir = yield "SELECT userid FROM GroupUser WHERE groupid = ? ORDER BY joined, userid LIMIT 1", (groupid,)
+    for row in heir.rows:
+        yield "UPDATE GroupUser SET grouprole = 'creator' WHERE groupid = ? AND userid = ?", (groupid, row[0])

@@ -13,7 +13,7 @@ from trio_chat.store.steps import chunks, query, rows_of, transaction
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import Delivery
 
-__all__ = ["COLUMNS", "FROM", "Changes", "Cursor", "MessageLog", "delivery_of"]
+__all__ = ["CLOSED", "COLUMNS", "FROM", "Changes", "Cursor", "MessageLog", "delivery_of"]
 
 
 @attrs.frozen
@@ -30,7 +30,8 @@ class Cursor:
 class Changes:
     """What a look at the database found.
 
-    Conversations with their last seq, (group, user) joins, (user, state) changes, (user, conversation, seq) read marks.
+    Conversations with their last seq, (group, user) joins, (user, state) changes, (user, conversation, seq) read marks,
+    (user, conversation) departures, (user, other) blocks made or taken back.
     """
 
     now: int
@@ -38,7 +39,12 @@ class Changes:
     joins: list[tuple[int, int]]
     states: list[tuple[int, str, int]]
     marks: list[tuple[int, str, int]]
+    departures: list[tuple[int, str]]
+    blocks: list[tuple[int, int]]
 
+
+#: Where the cursor of a former member stands: behind everything, so that nothing is his to receive, and nothing moves it.
+CLOSED = 2**63 - 1
 
 COLUMNS = "m.conv, m.seq, m.ts, m.sender, u.name, m.target, m.msg, m.time, m.sender_key"
 #: LEFT, so that no database begins with the users and sorts what it finds: the sender is always there.
@@ -90,8 +96,8 @@ class MessageLog:
         """All conversations of an account."""
         result = yield (
             "SELECT c.conv, c.received, c.seen, v.last_seq FROM DeliveryCursor c"
-            " JOIN Conversation v ON v.conv = c.conv WHERE c.userid = ?",
-            (userid,),
+            " JOIN Conversation v ON v.conv = c.conv WHERE c.userid = ? AND c.received < ?",
+            (userid, CLOSED),
         )
         return [Cursor(*row) for row in result.rows]
 
@@ -100,8 +106,8 @@ class MessageLog:
         """One conversation of an account; None where it is not in it."""
         result = yield (
             "SELECT c.conv, c.received, c.seen, v.last_seq FROM DeliveryCursor c"
-            " JOIN Conversation v ON v.conv = c.conv WHERE c.userid = ? AND c.conv = ?",
-            (userid, conv),
+            " JOIN Conversation v ON v.conv = c.conv WHERE c.userid = ? AND c.conv = ? AND c.received < ?",
+            (userid, conv, CLOSED),
         )
         return Cursor(*result.rows[0]) if result.rows else None
 
@@ -175,5 +181,14 @@ class MessageLog:
         heads = yield "SELECT conv, last_seq FROM Conversation WHERE changed > ? - 1000", (since,)
         joins = yield "SELECT groupid, userid FROM GroupUser WHERE joined >= ?", (since,)
         states = yield "SELECT id, state, changed FROM User WHERE changed >= ?", (since,)
-        marks = yield "SELECT userid, conv, seen FROM DeliveryCursor WHERE marked >= ?", (since,)
-        return Changes(int(now.rows[0][0]), *(list(found.rows) for found in (heads, joins, states, marks)))
+        moved = yield "SELECT userid, conv, seen, received FROM DeliveryCursor WHERE marked >= ?", (since,)
+        blocks = yield "SELECT userid, other FROM Block WHERE changed >= ?", (since,)
+        return Changes(
+            now=int(now.rows[0][0]),
+            heads=list(heads.rows),
+            joins=list(joins.rows),
+            states=list(states.rows),
+            marks=[(userid, conv, seen) for userid, conv, seen, received in moved.rows if received < CLOSED],
+            departures=[(userid, conv) for userid, conv, _, received in moved.rows if received == CLOSED],
+            blocks=list(blocks.rows),
+        )

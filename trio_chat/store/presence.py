@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from trio_chat.errors import AccountInUse
+from trio_chat.errors import AccountInUse, Forbidden
 from trio_chat.store.contract import Database, Steps, Value
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 
@@ -60,17 +60,20 @@ class PresenceTable:
         """Note that a user is connected to a node; returns what changed.
 
         With `exclusive`, raises `AccountInUse` where the user is connected anywhere already: of any number of such
-        logins at once, on whatever nodes, one succeeds.
+        logins at once, on whatever nodes, one succeeds. Raises `Forbidden` where the operator has disabled the account.
         """
         dialect = self.database.dialect
         # The lock on the user's row orders all logins and exits of the account, over all nodes.
-        row = yield f"SELECT state FROM User WHERE id = ?{dialect.for_update}", (userid,)
+        row = yield f"SELECT state, disabled FROM User WHERE id = ?{dialect.for_update}", (userid,)
+        state, disabled = row.rows[0]
+        if disabled:
+            raise Forbidden("this account is disabled; ask who runs the server")
         if exclusive:
             present = yield "SELECT 1 FROM Presence WHERE userid = ? LIMIT 1", (userid,)
             if present.rows:
                 raise AccountInUse
         yield f"{dialect.insert_ignore} Presence (userid, node) VALUES (?, ?)", (userid, node)
-        if row.rows[0][0] == "online":
+        if state == "online":
             return None
         return (yield from self._set_state([userid], "online"))[0]
 

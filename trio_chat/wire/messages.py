@@ -20,6 +20,8 @@ __all__ = [
     "KINDS",
     "REQUESTS",
     "AddFriend",
+    "Block",
+    "Blocked",
     "ChangePassword",
     "Conversations",
     "CreateGroup",
@@ -35,6 +37,7 @@ __all__ = [
     "History",
     "JoinGroup",
     "Kind",
+    "LeaveGroup",
     "Login",
     "Logins",
     "Logout",
@@ -45,11 +48,13 @@ __all__ = [
     "Received",
     "Ref",
     "Register",
+    "RemoveMember",
     "Request",
     "RevokeLogin",
     "Search",
     "SearchBefore",
     "Typing",
+    "Unblock",
     "answer_kind",
     "decode",
     "encode",
@@ -91,6 +96,11 @@ class Kind(IntEnum):
     LOGOUT_EVERYWHERE = 38
     EXPORT = 39
     DELETE_ACCOUNT = 40
+    LEAVE_GROUP = 45
+    REMOVE_MEMBER = 46
+    BLOCK = 47
+    UNBLOCK = 48
+    BLOCKED = 49
 
 
 # What both databases can store and JSON can carry.
@@ -294,6 +304,35 @@ class DeleteAccount:
     password: Password
 
 
+@attrs.define
+class LeaveGroup:
+    groupid: Id
+
+
+@attrs.define
+class RemoveMember:
+    """`barred`: he may not join again. For who is not in the group only that is noted."""
+
+    groupid: Id
+    userid: Id
+    barred: bool = True
+
+
+@attrs.define
+class Block:
+    userid: Id
+
+
+@attrs.define
+class Unblock:
+    userid: Id
+
+
+@attrs.define
+class Blocked:
+    pass
+
+
 Request = (
     Login
     | Logout
@@ -320,6 +359,11 @@ Request = (
     | LogoutEverywhere
     | Export
     | DeleteAccount
+    | LeaveGroup
+    | RemoveMember
+    | Block
+    | Unblock
+    | Blocked
 )
 
 #: The requests: every kind that a client may send.
@@ -349,6 +393,11 @@ REQUESTS: dict[Kind, type[Request]] = {
     Kind.LOGOUT_EVERYWHERE: LogoutEverywhere,
     Kind.EXPORT: Export,
     Kind.DELETE_ACCOUNT: DeleteAccount,
+    Kind.LEAVE_GROUP: LeaveGroup,
+    Kind.REMOVE_MEMBER: RemoveMember,
+    Kind.BLOCK: Block,
+    Kind.UNBLOCK: Unblock,
+    Kind.BLOCKED: Blocked,
 }
 
 #: The kind that a request's msgid stands for.
