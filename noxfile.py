@@ -201,6 +201,17 @@ def autobahn(session: nox.Session) -> None:
     session.run("python", "-m", "tests.http.autobahn", str(place / "bin" / "wstest"))
 
 
+@nox.session(python=MAIN)
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the decoder and a living server, for long; not part of the default run. After --: arguments of `python -m fuzz`."""
+    _install(session, "test")
+    if session.posargs:
+        session.run("python", "-m", "fuzz", *session.posargs)
+        return
+    session.run("python", "-m", "fuzz", "pure", "--seconds", "60")
+    session.run("python", "-m", "fuzz", "live", "--frames", "1000000")
+
+
 @nox.session
 def changelog(session: nox.Session) -> None:
     """Fold the fragments of changelog.d into CHANGELOG.md, for a release."""

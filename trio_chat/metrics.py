@@ -124,6 +124,7 @@ class NodeCollector(Collector):
         )
         yield _counter("repaired_messages", "Messages that the bus lost and the log had", router.repaired)
         yield _gauge("holes", "Conversations that wait for a message from the log", router.holes)
+        yield _gauge("tasks", "Trio tasks of this process", trio.lowlevel.current_statistics().tasks_living)
         yield _histogram("loop_delay_seconds", "How late the event loop is", counters.loop_delay)
 
 

@@ -282,3 +282,11 @@ async def test_where_there_is_no_room_one_is_told_to_come_later(server: Server, 
             await trio.sleep(0.01)
     async with enter(server, carrier, "carol"):
         pass
+
+
+async def test_a_conversation_that_cannot_be_is_a_bad_request_everywhere(people: list[Wire]) -> None:
+    alice = people[0]
+    for kind, more in ((Kind.TYPING, {}), (Kind.READ, {"seq": 1}), (Kind.HISTORY, {}), (Kind.SEARCH, {"query": "x"})):
+        assert (await alice.call(kind, conv="d:2:1", **more))["error"] == "bad_request"
+    await alice.send(Kind.RECEIVED, conv="d:2:1", seq=1)
+    await alice.quiet()

@@ -80,7 +80,10 @@ class Authorization:
 
     def is_party(self, account: LocalAccount, conv: str) -> bool:
         """Whether the account is known here to be in the conversation; `check_party` asks the database too."""
-        parties = parse_conv(conv)
+        try:
+            parties = parse_conv(conv)
+        except ValueError:
+            return False
         return parties.groupid in account.groups or account.id in (parties.users or ())
 
     def check_together(self, account: LocalAccount, userid: int) -> None:

@@ -1,0 +1,1 @@
+"""Looking for input that the server is not made for: `python -m fuzz`, `nox -s fuzz`."""
