@@ -237,8 +237,9 @@ def _announce(settings: Settings, addresses: Sequence[str], database: str, pages
         print(f"  with         {settings.workers} workers")
     print(f"  data in      {database}")
     program = sys.argv[0] if Path(sys.argv[0]).name == "trio-chat" else f"{sys.executable} -m trio_chat"
+    tls = "tls://" if settings.tls_cert else ""
     if not settings.proxy_protocol:  # else only the balancer may connect here
-        print(f"  chat with    {program} client {addresses[0]}")
+        print(f"  chat with    {program} client {tls}{addresses[0]}")
     for page in pages[:1]:
         print(f"  or open      {page}")
     sys.stdout.flush()

@@ -25,6 +25,8 @@ from tests.wire import Wire
 from trio_chat import Address, Limits, Server, Settings
 from trio_chat.client import connect
 from trio_chat.errors import StartupError
+from trio_chat.verify.link import LinkBroken, open_link, parse_address
+from trio_chat.verify.recorder import Recorder
 from trio_chat.wire.messages import Kind
 
 
@@ -140,6 +142,24 @@ async def test_the_client_library(server: Server, trust: ssl.SSLContext, backend
         await trio.to_thread.run_sync(partial(anyio.run, main, backend=backend))
 
 
+async def test_verify_speaks_it(
+    server: Server, authority: Authority, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    address = parse_address(f"tls://localhost:{server.addresses[0].port}")
+    assert str(address).startswith("tls://localhost:")
+    with pytest.raises(LinkBroken, match="certificate"):
+        async with open_link(address, Recorder()):
+            pass
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    async with open_link(address, Recorder()) as link:
+        heard = trio.Event()
+        nursery.start_soon(link.write)
+        nursery.start_soon(link.read, lambda _: heard.set())
+        with trio.fail_after(5):
+            await heard.wait()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.settings(limits=Limits(handshake_seconds=0.3))
 async def test_who_does_not_get_on_with_it_is_closed(server: Server, trust: ssl.SSLContext) -> None:
     """Nothing, half a greeting, no TLS at all, TLS that is too old; on either port."""
@@ -187,6 +207,14 @@ async def test_who_lingers_makes_room(server: Server, trust: ssl.SSLContext) -> 
     for stream in idle:
         await trio.aclose_forcefully(stream)
     await eventually(lambda: not server.node.connections)
+
+
+async def test_a_browser_that_forgot_the_s_is_told(server: Server) -> None:
+    async with await trio.open_tcp_stream(*page_of(server)) as stream:
+        await stream.send_all(request("/"))
+        answer = await Raw(stream).answer()
+    assert answer.status == 400
+    assert b"https://" in answer.body
 
 
 async def test_a_client_that_breaks_off_without_a_farewell(server: Server, trust: ssl.SSLContext) -> None:

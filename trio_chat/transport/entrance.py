@@ -28,10 +28,14 @@ log = structlog.get_logger(__name__)
 
 
 class NotEntered(Exception):
-    """A connection ended at the entrance. `reason` is one of `proxy`, `tls`, `slow`, `crowded`."""
+    """A connection ended at the entrance. `reason` is one of `proxy`, `tls`, `slow`, `crowded`.
+
+    `plain_http`: the client spoke HTTP where TLS was wanted, and would understand to be told so.
+    """
 
     def __init__(self, reason: str, text: str) -> None:
         self.reason = reason
+        self.plain_http = reason == "tls" and text == "http request"
         super().__init__(text)
 
 

@@ -7,6 +7,7 @@ memory, tasks) is bounded here.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import http
 import socket
@@ -45,6 +46,7 @@ _PENDING = 1000
 #: Requests that one connection may bring: the page has some 70 files.
 _REQUESTS = 100
 _RETRY_SECONDS = 5
+_WANTS_TLS = "this server speaks TLS here: the address begins with https://"
 
 #: On every answer: this site needs nothing but itself, and nobody else needs to embed it.
 _HEADERS = {
@@ -195,7 +197,11 @@ async def _serve_one(
             handed_over = True
             handle(WebSocketTransport(transport, protocol))
             return
-    except (NotEntered, TransportBroken):
+    except NotEntered as refused:
+        if refused.plain_http:
+            with contextlib.suppress(TransportBroken):
+                await _answer(accepted, Reply.text(400, _WANTS_TLS), body=True, last=True)
+    except TransportBroken:
         pass
     except Exception:
         log.exception("request failed", peer=transport.peer)

@@ -14,10 +14,12 @@ from trio_chat.transport.contract import End, Take, Transport, TransportBroken, 
 
 __all__ = ["TlsTransport"]
 
-#: A record, in bytes. The library's buffers keep the size that they once had, so nothing larger goes through them.
+#: Bytes that go through the library's buffers at a time: these keep the size that they once had.
+_SLICE: Final = 4096
+#: The longest plaintext of a record that a client may send.
 _RECORD: Final = 16384
 #: Plaintext that is encrypted for one system call.
-_AT_ONCE: Final = 4 * _RECORD
+_AT_ONCE: Final = 65536
 #: Bytes of TLS's own (answers to requests for new keys) that wait for a client to read; over it the client floods.
 _OWN: Final = 4096
 
@@ -111,24 +113,24 @@ class TlsTransport:
         """Give the library more of what has come; False where there is nothing."""
         if not self._rest:
             return False
-        self._incoming.write(self._rest[:_RECORD])
-        self._rest = self._rest[_RECORD:]
+        self._incoming.write(self._rest[:_SLICE])
+        self._rest = self._rest[_SLICE:]
         return True
 
     def _read(self) -> bytes:
         """All that can be decrypted now. Raises `TransportBroken`."""
         pieces = []
-        try:
-            while self._incoming.pending or self._feed():
+        while self._incoming.pending or self._feed():
+            try:
                 piece = self._tls.read(_RECORD)
-                if not piece:
-                    self._ended = True
-                    break
-                pieces.append(piece)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self._fail(error)
+            except ssl.SSLWantReadError:
+                continue  # it has taken all of the slice
+            except ssl.SSLError as error:
+                self._fail(error)
+            if not piece:
+                self._ended = True
+                break
+            pieces.append(piece)
         if self._outgoing.pending:
             self._collect()
             self._flush()
@@ -148,8 +150,8 @@ class TlsTransport:
         size = min(len(data), count + _AT_ONCE) - count
         if size > 0:
             try:
-                for start in range(count, count + size, _RECORD):
-                    self._tls.write(data[start : min(start + _RECORD, count + size)])
+                for start in range(count, count + size, _SLICE):
+                    self._tls.write(data[start : min(start + _SLICE, count + size)])
                     self._begun += self._outgoing.read()
             except ssl.SSLError as error:
                 raise TransportBroken(_reason(error)) from error

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from trio_chat.config import Address
 from trio_chat.errors import StartupError
 from trio_chat.verify.checker import check
 from trio_chat.verify.history import BadHistory, Record, read_lines, to_line
+from trio_chat.verify.link import parse_address
 from trio_chat.verify.plan import draw_plan
 from trio_chat.verify.programs.process import ServiceError
 from trio_chat.verify.report import Report
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         metavar="HOST:PORT,…",
-        help="a server that is running, or the nodes of one; its faults are yours to make",
+        help="a server that is running (tls://HOST:PORT: over TLS), or the nodes of one; its faults are yours to make",
     )
     parser.add_argument("--history", metavar="FILE", type=Path, help="write the history of the run there")
     parser.add_argument("--check", metavar="FILE", type=Path, help="run nothing: check the history in this file")
@@ -109,7 +109,7 @@ def verify(options: argparse.Namespace, run_trio: RunTrio, program: Sequence[str
 def _set_up(options: argparse.Namespace, program: Sequence[str]) -> contextlib.AbstractContextManager[Setup]:
     if options.target is not None:
         try:
-            return contextlib.nullcontext(target([Address.parse(text) for text in options.target.split(",")]))
+            return contextlib.nullcontext(target([parse_address(text) for text in options.target.split(",")]))
         except ValueError as error:
             raise StartupError(f"--target {options.target}: {error}") from None
     if options.nodes < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from trio_chat.wire.conversation import group_conv
 from trio_chat.wire.frames import FrameSplitter
 from trio_chat.wire.messages import Kind, encode
 
-__all__ = ["Frame", "Link", "LinkBroken", "open_link"]
+__all__ = ["Encrypted", "Frame", "Link", "LinkBroken", "open_link", "parse_address"]
 
 Frame = dict[str, Any]
 
@@ -32,18 +33,35 @@ class LinkBroken(Exception):
     """The connection is over; the text says why."""
 
 
+class Encrypted(Address):
+    """An address where TLS is spoken; the server's certificate has to be one that the system trusts."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"tls://{super().__str__()}"
+
+
+def parse_address(text: str) -> Address:
+    """Read `HOST:PORT` or `tls://HOST:PORT`. Raises `ValueError`."""
+    if text.startswith("tls://"):
+        return Encrypted(*Address.parse(text.removeprefix("tls://")))
+    return Address.parse(text)
+
+
 class Link:
     """Made by `open_link`. `read` and `write` are run by its owner's nursery, and raise `LinkBroken` at its end.
 
     A blackholed link sends and gets nothing more, and neither side is told: as if a cable had been pulled.
     """
 
-    def __init__(self, stream: trio.SocketStream, recorder: Recorder, client: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, tcp: trio.SocketStream, recorder: Recorder, client: str) -> None:
         self.number = recorder.opened(client)
         self.user = 0
         self.heard = trio.current_time()
         self.blackholed = False
         self._stream = stream
+        self._tcp = tcp  # below it, or it itself
         self._recorder = recorder
         self._refs = itertools.count(1)
         self._splitter = FrameSplitter(_FRAME)
@@ -106,7 +124,7 @@ class Link:
             if not data:
                 raise LinkBroken("closed by the server")
             self.heard = trio.current_time()
-            for raw in self._splitter.feed(data):
+            for raw in self._splitter.feed(bytes(data)):
                 try:
                     frame = _DECODER.decode(raw)
                 except msgspec.MsgspecError:
@@ -149,17 +167,17 @@ class Link:
         """The client has done with it. The socket of a blackholed link stays open: see `drop`."""
         self._recorder.closed(self.number, why)
         if not self.blackholed:
-            self._stream.socket.close()
+            self._tcp.socket.close()
 
     def reset(self) -> None:
         """Break off: the server gets a reset, and the next `read` or `write` fails."""
-        self._stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self._stream.socket.close()
+        self._tcp.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self._tcp.socket.close()
 
     def drop(self) -> None:
         """The end of a blackhole: what is left of the connection is reset."""
         self._dropped.set()
-        if self._stream.socket.fileno() >= 0:
+        if self._tcp.socket.fileno() >= 0:
             self.reset()
 
 
@@ -174,10 +192,11 @@ async def open_link(address: Address, recorder: Recorder, client: str = "") -> A
     """Connect and ask for the modern dialect; HELLO is not awaited. Raises `LinkBroken` where nobody is there."""
     try:
         with trio.fail_after(_CONNECT):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            tcp = await trio.open_tcp_stream(address.host, address.port)
+            stream = await _encrypt(tcp, address.host) if isinstance(address, Encrypted) else tcp
     except (OSError, trio.TooSlowError) as error:
         raise LinkBroken(str(error) or "too slow") from None
-    link = Link(stream, recorder, client)
+    link = Link(stream, tcp, recorder, client)
     why = "left"
     try:
         link.request(Kind.HELLO, version=1, client="trio-chat verify")
@@ -187,6 +206,21 @@ async def open_link(address: Address, recorder: Recorder, client: str = "") -> A
         raise
     finally:
         link.close(why)
+
+
+async def _encrypt(tcp: trio.SocketStream, host: str) -> trio.abc.Stream:
+    """Raises `LinkBroken`."""
+    # Every frame is complete in itself, so a connection that just ends hides nothing.
+    stream = trio.SSLStream(tcp, ssl.create_default_context(), server_hostname=host, https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except trio.BrokenResourceError as error:
+        tcp.socket.close()
+        raise LinkBroken(f"TLS failed: {error.__cause__ or error}") from None
+    except BaseException:
+        tcp.socket.close()
+        raise
+    return stream
 
 
 def _reason(error: BaseException) -> str:
