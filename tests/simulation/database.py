@@ -76,6 +76,8 @@ class Engine:
         self.transactions = 0
         self.late_commits = 0
         self.late_commands = 0
+        # What nobody waits for and has not ended.
+        self._late = 0
         self._nursery = nursery
         self._turn = trio.Semaphore(1)
         self._writer, self._reader = (sqlite3.connect(path, isolation_level=None) for _ in range(2))
@@ -157,15 +159,18 @@ class Engine:
     def commit_later(self) -> None:
         """The server is about to commit, and nobody waits for the answer."""
         self.late_commits += 1
+        self._late += 1
         self._nursery.start_soon(self._commit_later)
 
     async def _commit_later(self) -> None:
         await trio.sleep(self.chance.uniform(0.01, 2.0))
+        self._late -= 1
         self.end(commit=True)
 
     def run_later(self, command: Sequence[Statement]) -> None:
         """The server has got a transaction as one command, and has not begun with it; nobody waits for the answer."""
         self.late_commands += 1
+        self._late += 1
         self._nursery.start_soon(self._run_later, command)
 
     async def _run_later(self, command: Sequence[Statement]) -> None:
@@ -175,6 +180,12 @@ class Engine:
                 for sql, parameters in command:
                     transaction.execute(sql, parameters)
                 transaction.commit()
+        self._late -= 1
+
+    async def wait_settled(self) -> None:
+        """Wait until nothing is under way that nobody waits for."""
+        while self._late:
+            await trio.sleep(0.1)
 
 
 class _Transaction:

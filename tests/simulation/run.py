@@ -137,6 +137,8 @@ async def _live(world: World, wrong: list[str], counts: dict[str, int]) -> None:
         wrong.extend(left_behind(world))
         # A node's last words have little time, and nobody comes after these to repeat them.
         cluster.engine.moods = Moods()
+        # A stop has less time than a commit under way may take here.
+        await cluster.engine.wait_settled()
         for slot in cluster.slots:
             slot.finish()
     wrong.extend(
