@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from trio_chat.errors import AccountInUse, Forbidden
-from trio_chat.store.contract import Database, Steps, Value
+from trio_chat.store.contract import Database, Last, Statement, Steps, Value
 from trio_chat.store.steps import chunks, placeholders, query, transaction
 
 __all__ = ["NodeRecord", "PresenceTable", "StateChange"]
@@ -64,18 +64,25 @@ class PresenceTable:
         """
         dialect = self.database.dialect
         # The lock on the user's row orders all logins and exits of the account, over all nodes.
-        row = yield f"SELECT state, disabled FROM User WHERE id = ?{dialect.for_update}", (userid,)
-        state, disabled = row.rows[0]
+        row = yield (
+            f"SELECT state, disabled, changed, {dialect.now_ms} FROM User WHERE id = ?{dialect.for_update}",
+            (userid,),
+        )
+        state, disabled, changed, now = row.rows[0]
         if disabled:
             raise Forbidden("this account is disabled; ask who runs the server")
         if exclusive:
             present = yield "SELECT 1 FROM Presence WHERE userid = ? LIMIT 1", (userid,)
             if present.rows:
                 raise AccountInUse
-        yield f"{dialect.insert_ignore} Presence (userid, node) VALUES (?, ?)", (userid, node)
-        if state == "online":
-            return None
-        return (yield from self._set_state([userid], "online"))[0]
+        last: list[Statement] = [(f"{dialect.insert_ignore} Presence (userid, node) VALUES (?, ?)", (userid, node))]
+        change = None
+        if state != "online":
+            # Logins are many: what the row will be is known as long as it is locked, and need not be read again.
+            change = StateChange(userid, "online", max(changed + 1, int(now)))
+            last.append(("UPDATE User SET state = ?, changed = ? WHERE id = ?", ("online", change.changed, userid)))
+        yield Last(last)
+        return change
 
     @transaction
     def leave(self, userids: Sequence[int], node: int) -> Steps[list[StateChange]]:
