@@ -13,6 +13,7 @@ from trio_chat import Address, Settings
 from trio_chat.check.files import check_place, check_private, filesystem
 from trio_chat.check.finding import Finding, Level, as_json, as_text, note, ok, problem, warning
 from trio_chat.check.settings import check_settings, is_local
+from trio_chat.config import load
 
 MANY = 1_000_000
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nobody listens
@@ -81,6 +82,14 @@ def test_tls_and_proxies_in_order() -> None:
         registration="closed",
     )
     assert found(settings) == {}
+
+
+def test_limits_that_are_off() -> None:
+    everything = load({"database": "sqlite:///chat.db", "limits.all": "off"}, {})
+    assert one(everything, "limits are off (all)") is Level.WARNING
+    assert one(everything, "may open 1,000,000 files") is Level.NOTE
+    one_of_them = load({"database": "sqlite:///chat.db", "limits.memory": "off"}, {})
+    assert one(one_of_them, "limits are off (memory)") is Level.WARNING
 
 
 def test_connections_need_descriptors() -> None:

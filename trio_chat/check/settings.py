@@ -6,8 +6,10 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import attrs
+
 from trio_chat.check.finding import Finding, note, ok, problem, warning
-from trio_chat.config import Settings
+from trio_chat.config import NO_LIMIT, Limits, Settings
 
 __all__ = ["check_settings", "is_local"]
 
@@ -33,6 +35,7 @@ def check_settings(settings: Settings, *, descriptors: int) -> Iterator[Finding]
     yield from _proxies(settings)
     yield from _origins(settings)
     yield from _newcomers(settings)
+    yield from _lifted(settings.limits)
     yield from _nodes(settings)
     yield from _logs(settings)
     yield _descriptors(settings, descriptors)
@@ -112,6 +115,18 @@ def _newcomers(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _lifted(limits: Limits) -> Iterator[Finding]:
+    guards = [field.name for field in attrs.fields(Limits) if "off" in field.metadata]
+    lifted = [name for name in guards if getattr(limits, name) >= NO_LIMIT]
+    if lifted:
+        names = "all" if lifted == guards else ", ".join(lifted)
+        yield warning(
+            "limits",
+            f"limits are off ({names}): one client may take what all others need",
+            "leave them on, but for a benchmark on a private machine",
+        )
+
+
 def _nodes(settings: Settings) -> Iterator[Finding]:
     sqlite = not settings.database.startswith("mysql:")
     if settings.bus.startswith("local:"):
@@ -134,6 +149,8 @@ def _logs(settings: Settings) -> Iterator[Finding]:
 
 def _descriptors(settings: Settings, descriptors: int) -> Finding:
     stores = 2 * settings.store_connections if settings.database.startswith("mysql:") else 8
+    if settings.limits.connections >= NO_LIMIT:
+        return note("descriptors", f"a process started like this one may open {descriptors:,} files")
     wanted = settings.limits.connections + stores + _SPARE
     if descriptors < wanted:
         return warning(
