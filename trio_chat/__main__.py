@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from trio_chat import invite
+    from trio_chat import invite, operators
     from trio_chat.check import command as check
     from trio_chat.client import script, terminal
     from trio_chat.verify import command as verify
@@ -76,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(inviter)
     invite.add_arguments(inviter)
     inviter.set_defaults(run=_invite)
+
+    operator = commands.add_parser(
+        "account",
+        help="disable somebody's account, or enable it again",
+        description="Disable an account: its logins end on every node within moments, and it cannot log in until it is enabled "
+        "again. It takes the settings of the server, for its database; servers may be running.",
+    )
+    operators.add_arguments(operator)
+    _add_settings(operator)
+    operator.set_defaults(run=_account)
 
     # Not for people, and so not in the list: how `serve --workers` starts each of them.
     commands.add_parser("worker").set_defaults(run=_work)
@@ -184,13 +194,25 @@ def _work(_: argparse.Namespace) -> int:
 
 def _invite(options: argparse.Namespace) -> int:
     from trio_chat import invite
+
+    return _beside(options, invite.main)
+
+
+def _account(options: argparse.Namespace) -> int:
+    from trio_chat import operators
+
+    return _beside(options, operators.main)
+
+
+def _beside(options: argparse.Namespace, command: Callable[..., int]) -> int:
+    """A command that works on the server's database, beside running servers."""
     from trio_chat.logs import configure
     from trio_chat.server import open_beside
 
     settings = _settings(options)
     configure(settings.log_format, "warning")
     try:
-        return invite.main(options, lambda: open_beside(settings), trio.run)
+        return command(options, lambda: open_beside(settings), trio.run)
     except* StartupError as group:
         raise startup_error(group) from None
 

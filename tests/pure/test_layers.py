@@ -215,6 +215,7 @@ LAYERS = (
         ("invite",),
         ours=("errors", "services.invitations", "services.tokens", "store.contract", "store.invitations"),
     ),
+    Layer("operators", ("operators",), ours=("errors", "store.contract", "store.relations")),
     Layer("composition root", ("server",), ours=("*",), libraries=("attrs", "structlog", "trio")),
     Layer("public names", ("",), ours=("config", "server")),
     Layer(
@@ -233,6 +234,7 @@ LAYERS = (
             "logs",
             "server",
             "invite",
+            "operators",
             "signals",
             "check.command",
             "check.secrets",
