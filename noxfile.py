@@ -212,6 +212,14 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", "-m", "fuzz", "live", "--frames", "1000000")
 
 
+@nox.session(python=MAIN)
+def soak(session: nox.Session) -> None:
+    """Four hours of mixed load with reconnects on a cluster; not part of the default run. After --: `--minutes N`."""
+    _require_programs(session)
+    _install(session, "test")
+    session.run("python", "-m", "bench.soak", *session.posargs)
+
+
 @nox.session
 def changelog(session: nox.Session) -> None:
     """Fold the fragments of changelog.d into CHANGELOG.md, for a release."""

@@ -73,7 +73,7 @@ def _live(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
         http = Address("127.0.0.1", free_port())
         settings = Settings(database=f"sqlite:///{directory}/chat.db")
-        flags = ["--http", str(http), "--log-level", "info", "--pace", "0.001"]
+        flags = ["--http", str(http), "--log-level", "info", "--pace", "0.001", "--limit", "all=off"]
         node = ChatNode(Path(directory), "fuzzed", settings, *flags)
         node.start()
         try:

@@ -142,6 +142,7 @@ def _message(connection: Connection, request: Direct | Group, ref: Ref | None) -
 
 async def _message_later(connection: Connection, request: Direct | Group, ref: Ref | None) -> None:
     while True:
+        await connection.node.authorization.check(Rule.WRITER, _account(connection), request)
         await connection.node.chat.find_target(request)
         if _message(connection, request, ref):
             return
