@@ -80,7 +80,8 @@ def _live(options: argparse.Namespace) -> int:
             return trio.run(_attack, node, Target(node.address, http), options.frames, options.seed)
         finally:
             node.stop()
-            for event in _failures(node)[:3]:
+            ended = [event for event in node.events() if event["event"] == "closing a connection"]
+            for event in [*_failures(node)[:3], *ended[-3:]]:
                 print("the server's log:", event.pop("exception", ""), event)
 
 

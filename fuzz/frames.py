@@ -307,7 +307,17 @@ class Frames:
 
 #: How often each kind is asked for: 10, if not said here. Passwords take the server long on purpose, and nobody is logged
 #: in after a LOGOUT.
-_WEIGHTS = {Kind.LOGIN: 1, Kind.LOGOUT: 1, Kind.REGISTER: 1, Kind.HELLO: 2, Kind.DIRECT: 30, Kind.GROUP: 30}
+_WEIGHTS = {
+    Kind.LOGIN: 1,
+    Kind.LOGOUT: 1,
+    Kind.LOGOUT_EVERYWHERE: 1,
+    Kind.CHANGE_PASSWORD: 1,
+    Kind.DELETE_ACCOUNT: 1,
+    Kind.REGISTER: 1,
+    Kind.HELLO: 2,
+    Kind.DIRECT: 30,
+    Kind.GROUP: 30,
+}
 
 _NOTHING = attrs.NOTHING
 
