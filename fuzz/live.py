@@ -270,6 +270,8 @@ class Bystander:
                 began = trio.current_time()
                 frame = {"msgid": int(Kind.DIRECT), "toid": other.id, "msg": str(number), "ref": number}
                 with trio.move_on_after(PATIENCE) as patience:
+                    # Who only listens would be taken for dead.
+                    await right.send([b'{"msgid":23}'])
                     await left.send([json.dumps(frame).encode()])
                     while not any(self._is_it(raw, number) for raw in await right.frames() or _ended()):
                         pass
