@@ -98,15 +98,31 @@ class Endings:
 
     async def _work_off(self) -> None:
         for userid in sorted(self._pending):
-            standing = await self._logins.standing(userid)
-            if standing.gone and self.gone is not None:
-                self.gone(userid)
-            account = self._router.accounts.get(userid)
-            for connection in list(account.connections) if account is not None else ():
-                if connection not in self._spared and not _holds(standing, connection):
-                    log.info("a login was revoked", user=userid, peer=connection.peer)
-                    connection.end_login()
+            # What is said from here on is looked at once more.
             self._pending.discard(userid)
+            try:
+                await self._compare(userid)
+            except BaseException:
+                self._pending.add(userid)
+                raise
+
+    async def _compare(self, userid: int) -> None:
+        before = self._logins_of(userid)
+        standing = await self._logins.standing(userid)
+        if standing.gone and self.gone is not None:
+            self.gone(userid)
+        for login in self._logins_of(userid):
+            connection = login[0]
+            if login not in before:
+                # It began while the database was read, which may not have known of it.
+                self.check(userid)
+            elif connection not in self._spared and not _holds(standing, connection):
+                log.info("a login was revoked", user=userid, peer=connection.peer)
+                connection.end_login()
+
+    def _logins_of(self, userid: int) -> list[tuple[Connection, str | None, int]]:
+        account = self._router.accounts.get(userid)
+        return [(each, each.token, each.epoch) for each in account.connections] if account is not None else []
 
 
 def _holds(standing: Standing, connection: Connection) -> bool:
