@@ -9,7 +9,8 @@ const PATIENCE = 1500; // a connection that is made sooner is not worth a word
 
 export class Banner extends Component {
   #timer = 0;
-  #since = performance.now();
+  #ready = false;
+  #since = performance.now(); // when there was a connection for the last time, or the page began
 
   build(signal) {
     this.setAttribute("role", "status");
@@ -26,7 +27,8 @@ export class Banner extends Component {
     clearTimeout(this.#timer);
     const { phase, state, online, retryAt, failures } = context.store.connection;
     const ready = online || (!context.store.session && state !== undefined && state !== "offline" && state !== "greeting");
-    if (ready) this.#since = performance.now();
+    if (ready || this.#ready) this.#since = performance.now();
+    this.#ready = ready;
     const patient = failures === 0 && performance.now() - this.#since < PATIENCE;
     const words = ready || patient ? "" : this.#words(phase, retryAt);
     this.inner.hidden = words === "";
