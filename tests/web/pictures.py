@@ -172,6 +172,7 @@ def main(folder: str) -> int:
                     if folder == "--docs":
                         docs(browser, server)
                         return 0
+                    Path(folder).mkdir(parents=True, exist_ok=True)
                     states(Path(folder), look, browser, server)
                 finally:
                     server.stop()
@@ -180,5 +181,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     sys.exit(main(sys.argv[1]))
