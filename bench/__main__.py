@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import resource
 import shlex
 import sys
@@ -13,12 +12,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.campaign import Campaign
 from bench.crowd_parts import crowd_parts
-from bench.debian import install
-from bench.generator import BenchmarkError, build_generator
+from bench.generator import BenchmarkError
 from bench.growth_parts import growth_parts
-from bench.machine import machine_facts, versions
-from bench.parts import Context, Part, message_parts
+from bench.machine import machine_facts
+from bench.parts import Part, message_parts
 from bench.peers import Ejabberd, Ngircd, Prosody
 from bench.plots import write_plots
 from bench.report import text, update_document
@@ -136,75 +135,25 @@ def _wanted(parser: argparse.ArgumentParser, options: argparse.Namespace) -> set
 
 
 def _measure(results: Results, file: Path | None, options: argparse.Namespace, wanted: set[str]) -> list[str]:
-    """Take the figures, keep each as soon as it is there; what could not be measured, in words."""
+    """Take the figures; what could not be measured, in words."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sizes = QUICK if options.quick else FULL
     runs = options.runs or (1 if options.quick else 3)
-    failed: list[str] = []
-    started = time.monotonic()
-
-    def tell(line: str) -> None:
-        print(f"{time.monotonic() - started:5.0f} s  {line}", file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        program = build_generator(Path(place))
-        used: list[System] = []
-        for kind in _SYSTEMS:
-            system = kind(program)
-            parts = [part for part in _parts(sizes) if part.only(system) and _names(system, part) & wanted]
-            if not parts:
-                continue
-            if (missing := system.missing()) and (why := "not installed" if options.quick else install(missing)):
-                # The short form shows that the benchmark works; it changes nothing on the machine.
-                tell(f"{system.name} is left out: {why}")
-                if not options.quick:
-                    failed.append(f"{system.name}: {why}")
-                continue
-            used.append(system)
-            directory = Path(place) / system.name
-            directory.mkdir()
-            with ExitStack() as stack:
-                stack.enter_context(system.started(directory))
-                for number, part in zip(itertools.count(), parts, strict=False):
-                    folder = directory / f"part{number}"
-                    folder.mkdir()
-                    context = Context(folder, sizes, runs, lambda name: name in wanted, tell)
-                    try:
-                        for figure in part.measure(system, context):
-                            if figure.name in wanted:
-                                results.add([figure])
-                                if file:
-                                    results.write(file)
-                    except (BenchmarkError, ServiceError) as error:
-                        # One that fails leaves the others' figures worth what they are.
-                        tell(f"{system.name}/{part.workloads[0]} failed: {error}")
-                        failed.append(f"{system.name}/{part.workloads[0]}: {error}")
-        results.facts = _facts(options, runs, used, results.facts)
+    with tempfile.TemporaryDirectory(prefix="bench-") as place, ExitStack() as stack:
+        # The short form shows that the benchmark works; it changes nothing on the machine.
+        campaign = Campaign(Path(place), sizes, runs, wanted, results, file, installs=not options.quick)
+        campaign.run(_SYSTEMS, _parts(sizes), stack)
+        results.facts = {
+            "command": shlex.join(["python", "-m", "bench", *(["--quick"] if options.quick else [])]),
+            "date": time.strftime("%Y-%m-%d"),
+            "runs": runs,
+            "machine": machine_facts(),
+            "versions": results.facts.get("versions", {}) | campaign.versions(),
+        }
         if file:
             results.write(file)
-    return failed
-
-
-def _names(system: System, part: Part) -> set[str]:
-    return {f"{system.name}/{workload}" for workload in part.workloads}
-
-
-def _facts(
-    options: argparse.Namespace, runs: int, systems: Sequence[System], before: dict[str, object]
-) -> dict[str, object]:
-    found = versions(with_services=any(isinstance(system, MariaDBSystem) for system in systems))
-    for system in systems:
-        found |= system.versions()
-    known = before.get("versions", {})
-    assert isinstance(known, dict)
-    return {
-        "command": shlex.join(["python", "-m", "bench", *(["--quick"] if options.quick else [])]),
-        "date": time.strftime("%Y-%m-%d"),
-        "runs": runs,
-        "machine": machine_facts(),
-        "versions": known | found,
-    }
+    return campaign.failed
 
 
 if __name__ == "__main__":

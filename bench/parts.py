@@ -111,7 +111,11 @@ def loads(
 
             def run(in_flight: int = in_flight, rate: float = rate) -> Run:
                 measured = generator.load(
-                    place.pids, in_flight=in_flight, rate=rate, warmup=sizes.warmup, measured=sizes.measured
+                    place.pids,
+                    in_flight=in_flight,
+                    rate=rate,
+                    warmup=sizes.warmup,
+                    measured=sizes.measured * (2 if rate else 1),
                 )
                 return measured_run(measured, deliveries=deliveries)
 
