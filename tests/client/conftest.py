@@ -23,6 +23,7 @@ class Live:
     directory: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -30,7 +31,7 @@ class Live:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", self.address, "--http", "off"]
-        command += ["--database", f"sqlite:///{self.directory / 'chat.db'}"]
+        command += ["--database", f"sqlite:///{self.directory / 'chat.db'}", *self.flags]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
@@ -55,8 +56,8 @@ class Live:
 
 
 @contextmanager
-def living(directory: Path) -> Iterator[Live]:
-    server = Live(directory, free_port())
+def living(directory: Path, *flags: str) -> Iterator[Live]:
+    server = Live(directory, free_port(), flags=flags)
     server.start()
     yield server
     if server.process is not None and server.process.poll() is None:

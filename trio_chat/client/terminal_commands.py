@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import attrs
 
+from trio_chat.client import terminal_account
 from trio_chat.client.chat import Chat
 from trio_chat.client.model import Connected, Disconnected, Event, Message, PresenceChanged, RemovedFrom, SignedOut
 from trio_chat.errors import BadCredentials, ChatError
@@ -361,6 +362,15 @@ COMMANDS: dict[str, Command] = {
     "block": Command(_block, "ID", "have nothing to do with a user, by id or name"),
     "unblock": Command(_unblock, "ID", "take that back"),
     "blocked": Command(_blocked, "", "whom you have blocked"),
+    "invited": Command(terminal_account.invited, "CODE:NAME:[PASSWORD]", "make an account with an invitation"),
+    "password": Command(terminal_account.password, "[PRESENT]:[NEW]", "change your password, and end your other logins"),
+    "logins": Command(terminal_account.logins, "", "where you are logged in"),
+    "revoke": Command(terminal_account.revoke, "LOGIN", "end one of your logins"),
+    "logoutall": Command(terminal_account.logout_everywhere, "", "end all of them, this one too"),
+    "export": Command(terminal_account.export, "FILE", "write all that the server has of you to a file"),
+    "deleteaccount": Command(
+        terminal_account.delete_account, "[PASSWORD]", "delete your account and your texts, for good"
+    ),
     "loginout": Command(_logout, "", "log out"),
     "quit": Command(_quit, "", "leave"),
 }

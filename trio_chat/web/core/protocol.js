@@ -21,6 +21,7 @@ import { Outgoing } from "./outgoing.js";
 import { allowed, transition } from "./session.js";
 
 const RECEIPT_DELAY = 0.1;
+const ENDS_LOGIN = new Set([Kind.LOGOUT, Kind.LOGOUT_EVERYWHERE, Kind.DELETE_ACCOUNT]);
 
 export class Protocol {
   state = "offline";
@@ -197,6 +198,7 @@ export class Protocol {
           this.#underWay.delete(fields.ref);
           this.#answered(request, fields, now);
         } else if (refusal(fields)?.error === "shutting_down") this.#leaving = "shutting down"; // said to everybody
+        else if (refusal(fields)?.error === "login_revoked" && this.account) this.#signedOut(refusal(fields));
       }
     }
   }
@@ -214,7 +216,7 @@ export class Protocol {
     else if (request.fill) this.#fillAnswered(request.fill, error, fields, now);
     else if (error) request.reject?.(error);
     else {
-      if (request.kind === Kind.LOGOUT) this.#signedOut(new ChatError("signed_out"));
+      if (ENDS_LOGIN.has(request.kind)) this.#signedOut(new ChatError("signed_out"));
       request.resolve?.(fields);
     }
   }

@@ -3,6 +3,7 @@
 import { ChatError, Kind } from "../core/kinds.js";
 import { Link } from "../core/link.js";
 import { Protocol } from "../core/protocol.js";
+import { Account } from "./account.js";
 import { Contacts } from "./contacts.js";
 import { History } from "./history.js";
 import { Memory } from "./memory.js";
@@ -11,6 +12,7 @@ import { read, watch, write } from "./storage.js";
 import { Tabs } from "./tabs.js";
 
 const TYPING_EVERY = 3000;
+const LEFT = { bad_credentials: "expired", login_revoked: "revoked" };
 const PATIENCE = 20000; // so long somebody waits for the answer to what they asked for
 
 export class Client extends EventTarget {
@@ -27,6 +29,7 @@ export class Client extends EventTarget {
     this.link = new Link(url, this.protocol, () => this.#connectionChanged());
     this.history = new History(this);
     this.contacts = new Contacts(this);
+    this.account = new Account(this);
     this.#memory = new Memory(store);
     this.tabs.listen(() => store.me, (type, detail) => this.#told(type, detail));
     watch((name, value) => this.#storageChanged(name, value));
@@ -63,8 +66,8 @@ export class Client extends EventTarget {
     await this.#soon(Kind.LOGIN, this.link.run((protocol, now) => protocol.login({ name, password }, now)));
   }
 
-  async register(name, password) {
-    await this.askNow(Kind.REGISTER, { name, password });
+  async register(name, password, invitation) {
+    await this.askNow(Kind.REGISTER, { name, password, ...(invitation && { invitation }) });
     await this.login(name, password);
   }
 
@@ -166,7 +169,7 @@ export class Client extends EventTarget {
         break;
       }
       case "signedOut":
-        if (this.store.session) this.#leave(detail.error.error === "bad_credentials" ? "expired" : "logged_out");
+        if (this.store.session) this.#leave(LEFT[detail.error.error] ?? "logged_out");
         break;
       default:
         this.history.wake();
@@ -195,7 +198,7 @@ export class Client extends EventTarget {
 
   #leave(reason) {
     write("session", null);
-    if (reason === "logged_out") this.#memory.forget(); // others may use this browser
+    if (reason !== "expired") this.#memory.forget(); // others may use this browser
     this.outbox = null;
     this.store.session = null;
     this.store.reset();

@@ -23,7 +23,7 @@ export class App extends Component {
     store.watch(["session"], () => this.#enter(), signal);
     store.watch(["lists"], () => this.#drawNothing(), signal);
     client.addEventListener("left", ({ detail }) => {
-      this.#reason = detail === "expired" ? t("welcome.expired") : "";
+      this.#reason = detail === "logged_out" ? "" : t(`welcome.${detail}`);
       history.replaceState(null, "", location.pathname);
     }, { signal });
     addEventListener("hashchange", () => this.#go(), { signal });

@@ -1,6 +1,7 @@
 // The account, and how the page looks, speaks and calls.
 
 import { read } from "../state/storage.js";
+import { openAccount } from "./account.js";
 import { avatar } from "./avatar.js";
 import { context } from "./context.js";
 import { openDialog } from "./dialog.js";
@@ -42,6 +43,10 @@ export function openSettings() {
     languageChoice(),
     h("div", { class: "choices" }, h("label", { class: "choice" }, notify, h("span", {}, t("notify.label"))), note),
     unsent > 0 ? h("p", { class: "hint" }, t("settings.unsent", { count: unsent })) : [],
+    h("button", { type: "button", class: "button", onclick: () => {
+      dialog.close();
+      openAccount();
+    } }, t("account.open")),
     h("button", { type: "button", class: "button danger", onclick: () => {
       dialog.close();
       client.logout();

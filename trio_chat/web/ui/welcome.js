@@ -8,6 +8,7 @@ import { languageChoice, themeChoice } from "./settings.js";
 
 export class Welcome extends Component {
   #mode = "login";
+  #invited = false;
 
   build() {
     this.panel = h("div", { class: "welcome-panel" });
@@ -27,15 +28,30 @@ export class Welcome extends Component {
     const login = this.#mode === "login";
     const name = field(t("welcome.name"), { name: "username", autocomplete: "username", maxlength: "50", required: true, autocapitalize: "off", spellcheck: "false", dir: "auto" }, login ? "" : t("welcome.nameHint"));
     const password = field(t("welcome.password"), { name: "password", type: "password", autocomplete: login ? "current-password" : "new-password", maxlength: "1024", required: true }, login ? "" : t("welcome.passwordHint"));
-    const element = form([name.element, password.element], t(login ? "welcome.login" : "welcome.register"), async () => {
+    const invitation = field(t("welcome.invitation"), { name: "invitation", maxlength: "128", required: true, autocapitalize: "off", spellcheck: "false" }, t("welcome.invitationHint"));
+    const element = form([name.element, password.element, login || !this.#invited ? [] : invitation.element].flat(), t(login ? "welcome.login" : "welcome.register"), async () => {
       if (login) await context.client.login(name.input.value.trim(), password.input.value);
-      else await context.client.register(name.input.value.trim(), password.input.value);
+      else await this.#register(name.input.value.trim(), password.input.value, invitation.input.value.trim());
     });
     this.panel.replaceChildren(
       h("h2", {}, t(login ? "welcome.login" : "welcome.register")),
       element,
       h("p", { class: "other" }, t(login ? "welcome.noAccount" : "welcome.hasAccount"), " ",
         h("button", { type: "button", class: "link", onclick: () => this.#turn(login ? "register" : "login", name.input.value) }, t(login ? "welcome.register" : "welcome.login"))));
+  }
+
+  // Only a server that refuses to go on without an invitation is asked with one.
+  async #register(name, password, invitation) {
+    try {
+      await context.client.register(name, password, invitation);
+    } catch (error) {
+      if (error?.error !== "bad_invitation" || this.#invited) throw error;
+      this.#invited = true;
+      this.draw();
+      const [first, second, third] = this.panel.querySelectorAll("input");
+      [first.value, second.value] = [name, password];
+      third.focus();
+    }
   }
 
   #turn(mode, name) {

@@ -1,0 +1,76 @@
+"""One's own account in the page: the password, the logins, one's data, the end; and registering by invitation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.web.person import PASSWORD, Person, Persons
+from tests.web.test_access import flawless
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def account(person: Person, part: str) -> Locator:
+    """The dialog about the account, with a part of it open."""
+    page = person.page
+    if not page.get_by_role("dialog").is_visible():
+        page.get_by_role("button", name="Settings", exact=True).click()
+        page.get_by_role("button", name="Account and logins").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("summary").get_by_text(part, exact=True).click()
+    return dialog.locator("details[open]").filter(has_text=part)
+
+
+def test_password_logins_data_and_the_end(people: Persons, tmp_path: Path) -> None:
+    alice, bob = people("alice"), people("bob")
+    alice.add(bob.name)
+    alice.say("Hello!")
+    part = account(alice, "Where you are logged in")
+    expect(part.get_by_role("listitem")).to_have_count(1)
+    expect(part.get_by_text("This one")).to_be_visible()
+    flawless(alice.page, "logins")
+    # Another device of hers, which a change of the password logs out.
+    phone = people("alice", register=False)
+    phone.fill_in()
+    phone.page.get_by_role("button", name="Log in").click()
+    phone.page.locator("tc-sidebar").wait_for()
+    part = account(alice, "Change the password")
+    part.get_by_label("Your present password").fill("wrong")
+    part.get_by_label("The new one").fill("another secret")
+    part.get_by_role("button", name="Change it").click()
+    expect(part.get_by_role("alert")).to_contain_text("do not go together")
+    part.get_by_label("Your present password").fill(PASSWORD)
+    part.get_by_role("button", name="Change it").click()
+    expect(part.get_by_text("The password is changed.")).to_be_visible()
+    flawless(alice.page, "the password is changed")
+    expect(phone.page.get_by_text("You were logged out here from another device")).to_be_visible()
+    part = account(alice, "Take your data out")
+    with alice.page.expect_download() as download:
+        part.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "mine.json")
+    mine = json.loads((tmp_path / "mine.json").read_text())
+    assert (mine["name"], [message["msg"] for message in mine["messages"]]) == (alice.name, ["Hello!"])
+    part = account(alice, "Delete the account")
+    part.get_by_label("Your present password").fill("another secret")
+    flawless(alice.page, "before the end")
+    part.get_by_role("button", name="Delete my account").click()
+    expect(alice.page.get_by_role("button", name="Log in")).to_be_visible()
+    assert alice.problems == phone.problems == []
+
+
+def test_out_everywhere(people: Persons) -> None:
+    alice = people("alice")
+    phone = people("alice", register=False)
+    phone.fill_in()
+    phone.page.get_by_role("button", name="Log in").click()
+    phone.page.locator("tc-sidebar").wait_for()
+    part = account(alice, "Where you are logged in")
+    expect(part.get_by_role("listitem")).to_have_count(2)
+    part.get_by_role("button", name="Log out everywhere").click()
+    for person in (alice, phone):
+        expect(person.page.get_by_role("button", name="Log in")).to_be_visible()
+    assert phone.storage().get("trio-chat:session") in {None, "null"}
