@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
 import pytest
 import trio
 
-from tests.store.conftest import Store
+from tests.store.conftest import Store, open_mysql
+from tests.store.test_schema import make_first
 from trio_chat.errors import AlreadyExists, NameTaken
+from trio_chat.store.accounts import Accounts
 from trio_chat.store.contract import Result, Steps, Value
+from trio_chat.store.mysql import MySQL
 from trio_chat.store.names import Names
+from trio_chat.store.schema import migrate
+from trio_chat.store.sqlite import SQLite
 
 ALIKE = ["Alice", "аlice", "A1ice", "ALICE"]
 
@@ -94,3 +103,49 @@ async def test_more_names_than_one_statement_takes(store: Store) -> None:
     assert await Names(store.database).claim_all() == 1200
     with pytest.raises(NameTaken):
         await store.accounts.register("NAME 1199", "x")
+
+
+async def test_a_full_database_is_migrated_while_a_node_of_the_first_version_works_on_it(kind: str, bare: str) -> None:
+    """Two accounts whose names collide both keep theirs; who registers there meanwhile is claimed by the next start."""
+    async with AsyncExitStack() as stack:
+        old: SQLite | MySQL
+        new: SQLite | MySQL
+        if kind == "sqlite":
+            old, new = [await stack.enter_async_context(SQLite.open(Path(bare), beside=True)) for _ in range(2)]
+        else:
+            old, new = [await stack.enter_async_context(open_mysql(kind, bare).open()) for _ in range(2)]
+        await make_first(old)
+        rows = ",".join(f"('name {number}', '-')" for number in range(2000))
+        await old.run(lambda: statement(f"INSERT INTO User (name, password) VALUES {rows}"))
+        await old.run(lambda: statement("INSERT INTO User (name, password) VALUES ('First', 'another')"))
+        done = trio.Event()
+        registered = 0
+
+        async def register() -> None:
+            nonlocal registered
+            while not done.is_set():
+                sql = f"INSERT INTO User (name, password) VALUES ('late {registered}', '-')"
+                await old.run(partial(statement, sql))
+                registered += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(register)
+            await migrate(new)
+            claimed = await Names(new).claim_all()
+            done.set()
+        claimed += await Names(new).claim_all()
+        assert claimed == 2002 + registered
+        assert registered > 0
+        accounts = Accounts(new)
+        for name, password in (("first", "-"), ("First", "another"), ("late 0", "-")):
+            found = await accounts.by_name(name)
+            assert found is not None
+            assert (found.name, found.password) == (name, password)
+        with pytest.raises(NameTaken):
+            await accounts.register("FIRST", "x")
+        with pytest.raises(NameTaken):
+            await accounts.register("LATE 0", "x")
+
+
+def statement(sql: str) -> Steps[Result]:
+    return (yield sql, ())

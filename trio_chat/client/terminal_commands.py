@@ -363,7 +363,9 @@ COMMANDS: dict[str, Command] = {
     "unblock": Command(_unblock, "ID", "take that back"),
     "blocked": Command(_blocked, "", "whom you have blocked"),
     "invited": Command(terminal_account.invited, "CODE:NAME:[PASSWORD]", "make an account with an invitation"),
-    "password": Command(terminal_account.password, "[PRESENT]:[NEW]", "change your password, and end your other logins"),
+    "password": Command(
+        terminal_account.password, "[PRESENT]:[NEW]", "change your password, and end your other logins"
+    ),
     "logins": Command(terminal_account.logins, "", "where you are logged in"),
     "revoke": Command(terminal_account.revoke, "LOGIN", "end one of your logins"),
     "logoutall": Command(terminal_account.logout_everywhere, "", "end all of them, this one too"),

@@ -57,5 +57,5 @@ class Deletion:
     async def _erase(self, userid: int) -> None:
         for conv, last in await self._deletions.conversations(userid):
             for after in range(0, last, _BATCH):
-                await self._deletions.erase(userid, conv, after, after + _BATCH)
+                await self._deletions.erase(userid, conv, after, min(after + _BATCH, last))
         await self._deletions.finish(userid)
