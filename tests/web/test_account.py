@@ -74,3 +74,18 @@ def test_out_everywhere(people: Persons) -> None:
     for person in (alice, phone):
         expect(person.page.get_by_role("button", name="Log in")).to_be_visible()
     assert phone.storage().get("trio-chat:session") in {None, "null"}
+
+
+def test_what_a_deleted_account_leaves(people: Persons) -> None:
+    alice, bob = people("alice"), people("bob")
+    name = f"climbers of {alice.name}"
+    alice.create_group(name)
+    alice.say("Seven o'clock?")
+    alice.state("Seven o'clock?", "stored")
+    part = account(alice, "Delete the account")
+    part.get_by_label("Your present password").fill(PASSWORD)
+    part.get_by_role("button", name="Delete my account").click()
+    expect(alice.page.get_by_role("button", name="Log in")).to_be_visible()
+    bob.join_group(name)
+    expect(bob.page.get_by_text("deleted user").first).to_be_visible()
+    expect(bob.page.locator(".row .text").get_by_text("Deleted with its account")).to_be_visible()

@@ -94,6 +94,7 @@ export default {
   "timeline.jumpUnread.one": "To the latest message, {count} unread",
   "timeline.jumpUnread.other": "To the latest message, {count} unread",
 
+  "message.erased": "Deleted with its account",
   "message.more": "Show all",
   "message.retry": "Try again",
   "message.discard": "Delete",

@@ -94,6 +94,7 @@ export default {
   "timeline.jumpUnread.one": "回到最新消息，{count} 条未读",
   "timeline.jumpUnread.other": "回到最新消息，{count} 条未读",
 
+  "message.erased": "已随账号删除",
   "message.more": "显示全部",
   "message.retry": "重试",
   "message.discard": "删除",

@@ -42,6 +42,7 @@ export function row(message, view) {
 }
 
 function body(message, view) {
+  if (!message.text) return h("div", { class: "text muted" }, t("message.erased"));
   const text = h("div", { class: "text", dir: "auto" }, rich(message.text));
   const long = message.text.length > LONG || message.text.split("\n").length > MANY_LINES;
   if (!long || view.isExpanded) return text;

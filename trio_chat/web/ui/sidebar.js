@@ -82,13 +82,13 @@ export class Sidebar extends Component {
     const last = conversation.last ?? conversation.preview;
     const typing = conversation.typingNow().some((one) => one !== store.me);
     const from = last && (last.from === store.me ? t("person.you") : group ? store.nameOf(last.from, conv) || last.name : "");
-    const text = (pending?.text ?? last?.text ?? "").slice(0, 120);
+    const text = pending?.text ?? (last ? last.text || t("message.erased") : "");
     return {
       group, id, typing,
       title: store.title(conv) || t(group ? "group.unknown" : "person.unknown", { id }),
       online: person?.friend && id !== store.me && store.connection.online ? person.online : null,
       from: pending ? t("person.you") : from,
-      text: text || (conversation.head === 0 && store.loaded ? t("list.noMessages") : ""),
+      text: text.slice(0, 120) || (conversation.head === 0 && store.loaded ? t("list.noMessages") : ""),
       time: conversation.activity ? when(conversation.activity) : "",
       unread: conversation.unread,
       fate: pending ? (pending.error ? "failed" : "sending") : last?.from === store.me && conversation.head ? conversation.fate(conversation.head).state : "",
