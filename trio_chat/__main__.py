@@ -184,8 +184,9 @@ def _work(_: argparse.Namespace) -> int:
     from trio_chat.logs import configure
     from trio_chat.workers.worker import Assignment, work
 
-    # A terminal sends it to all of them; it is the supervisor who obeys.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal sends these to all of them; it is the supervisor who obeys.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     assignment = Assignment.load(sys.stdin.buffer)
     settings = assignment.settings
     configure(settings.log_format, settings.log_level, worker=assignment.number)

@@ -1,7 +1,7 @@
 """A worker: one node in a process of its own, that serves listeners which its supervisor has handed over.
 
-It drains when the supervisor says so or is gone, however that ended, and by a SIGTERM of its own. SIGINT it leaves to the
-supervisor: a terminal sends it to both.
+It drains when the supervisor says so or is gone, however that ended, and by a SIGTERM of its own. Other signals it leaves to the
+supervisor: a terminal sends them to both.
 """
 
 from __future__ import annotations
