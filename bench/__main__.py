@@ -108,17 +108,14 @@ def _parts(sizes: Sizes) -> list[Part]:
 
 def _wanted(parser: argparse.ArgumentParser, options: argparse.Namespace) -> set[str]:
     """The names of the figures to take."""
-    systems = [
-        system
-        for system in _SYSTEMS
-        if options.list or not system.on_request or any(system.name in word for word in options.only or [])
-    ]
+    systems = [system(Path()) for system in _SYSTEMS]
     names = [
         f"{system.name}/{workload}"
         for part in _parts(QUICK if options.quick else FULL)
         for system in systems
-        if part.only(system(Path()))
+        if part.only(system)
         for workload in part.workloads
+        if workload.startswith(tuple(system.workloads))
     ]
     if options.list:
         print("\n".join(sorted(names)))

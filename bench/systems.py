@@ -78,7 +78,7 @@ class System:
     """`open` makes it ready, with nothing in it but what is needed, and takes it down again.
 
     `durable` says whether a message that is done survives a crash, `absent_users` whether messages to who is away are kept,
-    `at_once` how many connections it lets come at the same moment. One `on_request` is measured where --only names it.
+    `at_once` how many connections it lets come at the same moment. `workloads` begin with one of these.
     """
 
     name = ""
@@ -86,7 +86,7 @@ class System:
     durable = True
     absent_users = True
     at_once = 1_000_000
-    on_request = False
+    workloads: Sequence[str] = ("",)
 
     def __init__(self, generator: Path) -> None:
         self.generator = generator
@@ -234,7 +234,7 @@ class WorkersSystem(ClusterSystem):
     name = "workers"
     title = "trio-chat, two workers"
     nodes = 1
-    on_request = True
+    workloads: Sequence[str] = ("direct-5-", "direct-50-")
 
     @contextmanager
     def open(self, directory: Path, need: Need) -> Iterator[OwnPlace]:
