@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 
 #: Pauses before a worker is started again, in seconds; one that lived for `_WELL` begins anew with the first.
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
-_WELL = 60.0
+_LONGEST_PAUSE = 10.0
+_WELL = 30.0
 #: How long a worker may take to end beyond its `drain`, or when it is told to end at once, in seconds.
 _GRACE = 5.0
 #: How long a worker may take to tell its figures, in seconds.
