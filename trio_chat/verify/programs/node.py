@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trio_chat import Address, Settings
-from trio_chat.verify.programs.network import Cable, Network
+from trio_chat.verify.programs.network import ADDRESSES, Cable, Network
 from trio_chat.verify.programs.process import ServiceError, ServiceProcess, free_port
 from trio_chat.wire.messages import Kind
 
@@ -50,6 +50,8 @@ class ChatNode(ServiceProcess):
         if proxied:
             command.append("--proxy-protocol")
         if network is not None:
+            if proxied:  # nginx is outside of the network
+                command += ["--proxy-from", ADDRESSES]
             command = network.command(command)
         super().__init__(name, command, directory=directory, ready=self._greets, start_timeout=30.0, stop_timeout=20.0)
 
