@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import NamedTuple
 
-__all__ = ["Address"]
+__all__ = ["Address", "network_of"]
 
 
 class Address(NamedTuple):
@@ -26,3 +27,24 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def network_of(peer: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 that every IPv6 host has for itself.
+
+    `peer` is an address with or without a port. Anything else stands for itself.
+    """
+    host = peer
+    if peer.startswith("["):
+        host = peer[1:].partition("]")[0]
+    elif peer.count(":") == 1:
+        host = peer.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))

@@ -6,7 +6,6 @@ anonymous for longest; where memory is short, those that hold most.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -14,6 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 import trio
 
+from trio_chat.address import network_of
 from trio_chat.errors import NotLoggedIn, RateLimited, RequestError
 from trio_chat.meter import Meter
 from trio_chat.transport.contract import End
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
 
-__all__ = ["Doorkeeper", "network_of"]
+__all__ = ["Doorkeeper"]
 
 log = structlog.get_logger(__name__)
 
@@ -36,27 +36,6 @@ _ENDED_AT_ONCE = 20
 _GRACE = 2.0
 #: When somebody for whom there is no room should try again, in seconds.
 _COME_BACK = 10
-
-
-def network_of(peer: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 that every IPv6 host has for itself.
-
-    `peer` is an address with or without a port. Anything else stands for itself.
-    """
-    host = peer
-    if peer.startswith("["):
-        host = peer[1:].partition("]")[0]
-    elif peer.count(":") == 1:
-        host = peer.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
 class Doorkeeper:

@@ -145,6 +145,7 @@ LAYERS = (
         ours=(
             *WIRE,
             *STATEMENTS,
+            "address",
             "background",
             "bus.contract",
             "names",

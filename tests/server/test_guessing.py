@@ -12,7 +12,8 @@ import trio
 from tests.wire import Frame, Wire, connect, log_in, register
 from trio_chat import Address, Limits, Server
 from trio_chat.services.passwords import Passwords
-from trio_chat.store.sqlite import SQLite
+from trio_chat.store.accounts import Accounts
+from trio_chat.store.guesses import Guesses
 from trio_chat.wire.messages import Kind
 
 FEW = Limits(guesses=2, guess_delay=1)
@@ -89,17 +90,18 @@ async def test_an_account_that_is_not_there_costs_as_much_as_a_wrong_password(
 
         monkeypatch.setattr(owner, name, counted)
 
-    for owner, name in ((SQLite, "run"), (SQLite, "read"), (Passwords, "_in_thread")):
+    for owner, name in ((Accounts, "by_id"), (Accounts, "by_name"), (Guesses, "read"), (Guesses, "add")):
         count(owner, name)
+    count(Passwords, "_in_thread")
     done = []
     async with connect(address) as wire:
         await guess(wire, {"name": "somebody"}, 1)  # the first one of all makes the hash that nobody has
         for who in ({"name": "alice"}, {"name": "nobody"}, {"id": 1}, {"id": 77}):
             work.clear()
             answer = await wire.call(Kind.LOGIN, **who, password="wrong")
-            done.append((answer["errno"], answer["error"], answer["errmsg"], *work))
-    assert len(set(done)) == 1
-    assert done[0][3:].count("Passwords._in_thread") == 1
+            done.append((answer["errno"], answer["error"], answer["errmsg"], *work[1:]))
+            assert work[0] == ("Accounts.by_name" if "name" in who else "Accounts.by_id")
+    assert set(done) == {(1, "bad_credentials", done[0][2], "Guesses.read", "Passwords._in_thread", "Guesses.add")}
 
 
 @pytest.mark.settings(limits=FEW)
@@ -110,3 +112,19 @@ async def test_nor_do_the_delays_tell_which_accounts_there_are(address: Address)
         async with connect(address) as wire:
             answers.append([(await wire.call(Kind.LOGIN, **who, password="wrong"))["error"] for _ in range(4)])
     assert answers == [["bad_credentials", "bad_credentials", "rate_limited", "rate_limited"]] * 3
+
+
+@pytest.mark.settings(limits=Limits(address_guesses=3, guess_delay=60))
+async def test_who_has_a_device_at_a_place_is_not_delayed_for_what_others_guess_there(
+    server: Server, address: Address
+) -> None:
+    for name in ("alice", "bob", "carol"):
+        await register(address, name)
+    async with log_in(address, "alice"):  # gets a token
+        pass
+    server.node.accounts._guard._known.clear()  # type: ignore[union-attr]  # as after a restart, or on another node
+    async with connect(address) as wire:
+        await guess(wire, {"name": "bob"}, 3)
+        assert (await wire.call(Kind.LOGIN, name="carol", password="secret"))["error"] == "rate_limited"
+        await wire.ok(Kind.LOGIN, name="alice", password="secret")
+    assert server.node.counters.reached["address_guesses"] == 1

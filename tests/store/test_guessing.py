@@ -39,19 +39,19 @@ def answer(right: bool) -> Callable[[], Awaitable[bool]]:
     return is_right
 
 
-async def right(of: LoginGuard, account: str, place: str) -> None:
-    assert await of.check(account, place, answer(True))
+async def right(of: LoginGuard, account: str, place: str, *, known: bool = False) -> None:
+    assert await of.check(account, place, answer(True), answer(known))
 
 
 async def wrong(of: LoginGuard, account: str, place: str, times: int = 1) -> None:
     for _ in range(times):
-        assert not await of.check(account, place, answer(False))
+        assert not await of.check(account, place, answer(False), answer(False))
 
 
 async def delayed(of: LoginGuard, account: str, place: str) -> RateLimited:
     """The next try has to wait, the right password's too."""
     with pytest.raises(RateLimited) as caught:
-        await of.check(account, place, answer(True))
+        await of.check(account, place, answer(True), answer(False))
     return caught.value
 
 
@@ -107,6 +107,8 @@ async def test_many_accounts_from_one_place(store: Store) -> None:
     refusal = await delayed(node, "erin", CAFE)
     assert (refusal.limit, refusal.retry_after <= 1) == ("address_guesses", True)
     await right(node, "erin", HOME)
+    await right(node, "frank", CAFE, known=True)  # nor who has a device here, as every node can tell
+    await delayed(node, "erin", CAFE)
     await right(node, "alice", CAFE)  # who has logged in here before is not delayed for the others' sake
     for _ in range(12):
         await pass_seconds(store, 60)
@@ -135,7 +137,7 @@ async def test_tries_at_once_are_tries_too(store: Store) -> None:
 
     async def guess() -> None:
         try:
-            outcomes.append(await node.check("7", CAFE, answer(False)))
+            outcomes.append(await node.check("7", CAFE, answer(False), answer(False)))
         except RateLimited:
             outcomes.append(True)
 
@@ -155,7 +157,7 @@ async def test_who_hangs_up_has_made_his_try(store: Store) -> None:
             scope.cancel()
             return False
 
-        await node.check("7", CAFE, is_right)
+        await node.check("7", CAFE, is_right, answer(False))
     await delayed(node, "7", CAFE)
 
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import attrs
 
+from trio_chat.address import network_of
 from trio_chat.errors import BadCredentials, BadRequest, NoSuchUser
 from trio_chat.names import check_user_name, password_forms, prepare_password
 from trio_chat.services.guessing import LoginGuard
@@ -104,7 +105,11 @@ class AccountService:
                     return True
             return False
 
-        right = await (is_right() if self._guard is None else self._guard.check(who, place, is_right))
+        async def is_known() -> bool:
+            addresses = await self._accounts.token_addresses(account.id, now_ms()) if account else []
+            return place in map(network_of, addresses)
+
+        right = await (is_right() if self._guard is None else self._guard.check(who, place, is_right, is_known))
         if account is None or not right:
             raise BadCredentials
         return account

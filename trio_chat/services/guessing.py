@@ -105,38 +105,46 @@ class LoginGuard:
             if not self._pending[place]:
                 del self._pending[place]
 
-    async def check(self, account: str, place: str, is_right: Callable[[], Awaitable[bool]]) -> bool:
+    async def check(
+        self, account: str, place: str, is_right: Callable[[], Awaitable[bool]], is_known: Callable[[], Awaitable[bool]]
+    ) -> bool:
         """Whether a password is right, as `is_right` finds out. Raises `RateLimited`, `Unavailable`. Cancelling is safe.
 
-        `account` is its id, or what was given where there is none: both are treated alike.
+        `account` is its id, or what was given where there is none: both are treated alike. `is_known` finds out whether
+        the account has a device at this place; it is asked only where that matters.
         """
         subjects = [
             _subject(*key) for key in (("pair", account, place), ("place", "", place), ("account", account, ""))
         ]
         # A turn's mates first: who waits for their outcome takes nobody's room.
         async with self._of_pair.turn((account, place)), self.turn(place):
-            await self._wait_over((account, place) in self._known, subjects)
+            refusal = await self._refusal(subjects, own=(account, place) in self._known)
+            if refusal is not None and refusal.limit != "guesses" and await is_known():
+                refusal = await self._refusal(subjects, own=True)
+            if refusal is not None:
+                raise refusal
             if await is_right():
                 self._remember(account, place)
                 return True
             await self._note(subjects)
         return False
 
-    async def _wait_over(self, known: bool, subjects: list[bytes]) -> None:
-        """Raise `RateLimited` as long as the next try has to wait."""
+    async def _refusal(self, subjects: list[bytes], *, own: bool) -> RateLimited | None:
+        """What to say as long as the next try has to wait; with `own` only for what was wrong for this account from here."""
         found = await self._table.read(subjects)
         if not found:
-            return
-        own, of_place, of_account = map(found.get, subjects)
-        delays = [("guesses", own, self._pair.delay(own))]
-        if not known:
+            return None
+        pair, of_place, of_account = map(found.get, subjects)
+        delays = [("guesses", pair, self._pair.delay(pair))]
+        if not own:
             delays.append(("address_guesses", of_place, self._place.delay(of_place)))
             # From one's own latest mistake on: who has made none here is not delayed.
-            delays.append(("account_guesses", own, self._account.delay(of_account)))
+            delays.append(("account_guesses", pair, self._account.delay(of_account)))
         for limit, record, delay in delays:
             if record is not None and (left := record.latest + delay - record.now) > 0:
                 text = "too many wrong passwords, try again later"
-                raise RateLimited(math.ceil(left / 100) / 10, text, limit=limit)
+                return RateLimited(math.ceil(left / 100) / 10, text, limit=limit)
+        return None
 
     async def _note(self, subjects: list[bytes]) -> None:
         """Note a wrong password. Who hangs up while it is checked has made his try nevertheless."""

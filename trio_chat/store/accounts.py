@@ -92,6 +92,12 @@ class Accounts:
             result = yield "SELECT id, name, state, changed FROM User WHERE id = ? AND deleted = 0", (owner or 0,)
         return Friend(*result.rows[0]) if result.rows else None
 
+    @query
+    def token_addresses(self, userid: int, now: int) -> Steps[list[str]]:
+        """Where an account's valid tokens were used last."""
+        found = yield "SELECT DISTINCT address FROM Token WHERE userid = ? AND expires > ?", (userid, now)
+        return [row[0] for row in found.rows]
+
     @transaction
     def keep_token(
         self, digest: bytes, userid: int, epoch: int, expires: int, now: int, *, client: str = "", address: str = ""
