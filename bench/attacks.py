@@ -227,28 +227,38 @@ async def _attack(place: Town, attack: str | None, sizes: Sizes) -> AsyncIterato
     assert process.stdout is not None
     try:
         await process.stdin.send_all(json.dumps(place.knowledge(attack, sizes)).encode() + b"\n")
-        lines = _lines(process.stdout)
+        lines = _Lines(process.stdout)
         with trio.fail_after(300):
-            found.update(await anext(lines))
+            found.update(await lines.next())
         yield found
         await process.stdin.aclose()
         with trio.fail_after(120):
-            found.update(await anext(lines))
+            found.update(await lines.next())
             await process.wait()
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
+            await process.stdin.aclose()
+            await process.stdout.aclose()
 
 
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
-    buffer = b""
-    while data := await stream.receive_some(65536):
-        buffer += data
-        while b"\n" in buffer:
-            line, _, buffer = buffer.partition(b"\n")
-            yield json.loads(line)
-    raise RuntimeError("the attackers have failed; their words are above")
+class _Lines:
+    """Lines of JSON that a program prints."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._buffer = b""
+
+    async def next(self) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            data = await self._stream.receive_some(65536)
+            if not data:
+                raise RuntimeError("the attackers have failed; their words are above")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
 
 
 def table(results: list[Measured]) -> str:

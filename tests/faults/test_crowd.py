@@ -161,7 +161,7 @@ async def test_everybody_comes_back_at_once(tmp_path: Path, settings: Settings, 
 async def test_a_client_that_never_reads(tmp_path: Path, settings: Settings, show: Show) -> None:
     """Kernel and server keep a bounded part of what it is sent; others notice nothing; it gets everything later."""
     count, text = 2000, "x" * 16_000  # 32 MB
-    with ChatNode(tmp_path, "one", settings, "--log-level", "info") as node:
+    with ChatNode(tmp_path, "one", settings, "--log-level", "info", "--limit", "bytes_per_second=off") as node:
         alice, bob = await register(node.address, "alice"), await register(node.address, "bob")
         carol, dave = await register(node.address, "carol"), await register(node.address, "dave")
         took: list[float] = []

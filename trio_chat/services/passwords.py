@@ -38,6 +38,7 @@ class Passwords:
         self._limiter = trio.CapacityLimiter(max(1, ((os.cpu_count() or 1) - 1) // processes))
         self._waiting = waiting
         self._nobody: str | None = None
+        self._making = trio.Lock()
 
     async def hash(self, password: str) -> str:
         """Raises `RateLimited`. Cancelling is safe."""
@@ -48,9 +49,10 @@ class Passwords:
 
         Raises `RateLimited`. Cancelling is safe.
         """
-        if self._nobody is None:
-            # Made by the first login, whoever it is: else the first name that nobody has would take twice as long.
-            self._nobody = await self.hash("nobody's password")
+        async with self._making:
+            if self._nobody is None:
+                # Made by the first login, whoever it is: else the first name that nobody has would take twice as long.
+                self._nobody = await self.hash("nobody's password")
         return await self._in_thread(lambda: self._verify(hashed, password))
 
     def _verify(self, hashed: str | None, password: str) -> bool:
