@@ -8,10 +8,9 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from bench.goals import GROWTH, system_cpu
-from bench.report import TITLES
-from bench.results import Results
+from bench.results import TITLES, Results
 
-__all__ = ["bars", "lines", "write_plots"]
+__all__ = ["bars", "drawings", "lines", "write_plots"]
 
 _COLOURS = {
     "sqlite": "#0b5fa5",
@@ -31,6 +30,16 @@ Bar = tuple[str, float, float, float]
 
 def write_plots(results: Results, directory: Path) -> list[Path]:
     """Draw what there are figures for; the files that were written."""
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, (_, drawing) in drawings(results).items():
+        written.append(directory / f"bench-{name}.svg")
+        written[-1].write_text(drawing, encoding="utf-8")
+    return written
+
+
+def drawings(results: Results) -> dict[str, tuple[str, str]]:
+    """Title and SVG of each plot that there are figures for."""
     chat = {
         "direct-50-1": "direct, 50 pairs, 1 in flight",
         "direct-50-64": "direct, 50 pairs, 64 in flight",
@@ -49,19 +58,13 @@ def write_plots(results: Results, directory: Path) -> list[Path]:
     }
     memory = {title: _spreads(results, workload, "kib") for workload, title in idle.items()}
     growth = {what: _costs(results, workloads) for what, workloads in GROWTH.items()}
-    drawings = {
-        "rates": bars("Per second (more is better)", rates),
-        "cpu": bars("CPU µs each: server, database and Redis together (less is better)", cpu),
-        "idle": bars("KiB for each idle connection (less is better)", memory),
-        "growth": lines("CPU µs for each message, all processes together", growth),
+    drawn = {
+        "rates": ("Messages and deliveries per second", bars("Per second (more is better)", rates)),
+        "cpu": ("CPU per message", bars("CPU µs each: server, database and Redis together (less is better)", cpu)),
+        "idle": ("Memory", bars("KiB for each idle connection (less is better)", memory)),
+        "growth": ("Growth", lines("CPU µs for each message, all processes together", growth)),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, drawing in drawings.items():
-        if drawing:
-            written.append(directory / f"bench-{name}.svg")
-            written[-1].write_text(drawing, encoding="utf-8")
-    return written
+    return {name: (title, drawing) for name, (title, drawing) in drawn.items() if drawing}
 
 
 def _spreads(results: Results, workload: str, number: str) -> list[Bar]:

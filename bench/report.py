@@ -7,20 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.goals import GOALS, GROWTH, growth_ratio, system_cpu
-from bench.results import Results
+from bench.plots import drawings
+from bench.results import TITLES, Results
 
-__all__ = ["BEGIN", "END", "TITLES", "text", "update_document", "warnings"]
+__all__ = ["BEGIN", "END", "text", "update_document", "warnings"]
 
 BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
-TITLES = {
-    "sqlite": "trio-chat, SQLite",
-    "mariadb": "trio-chat, MariaDB + Redis",
-    "cluster": "trio-chat, two nodes",
-    "workers": "trio-chat, two workers",
-    "ejabberd": "ejabberd",
-    "prosody": "prosody",
-    "ngircd": "ngIRCd",
-}
 #: Above this share of a core the generator may be what is measured; above this share of the machine, others are.
 _GENERATOR_SHARE, _OTHERS_SHARE = 0.9, 0.15
 
@@ -29,7 +21,7 @@ Cell = Callable[[str], str | None]
 
 def text(results: Results) -> str:
     """All tables, as they stand in the document."""
-    parts = [_facts(results), _plots(), "### Goals", _goals(results), *_tables(results)]
+    parts = [_facts(results), _plots(results), "### Goals", _goals(results), *_tables(results)]
     if doubts := warnings(results):
         parts += ["### Doubtful", "\n".join(f"- {doubt}" for doubt in doubts)]
     return "\n\n".join(part for part in parts if part)
@@ -43,14 +35,9 @@ def _facts(results: Results) -> str:
     return "\n".join([*lines, f"- versions: {versions}"])
 
 
-def _plots() -> str:
-    images = {
-        "rates": "Messages and deliveries per second",
-        "cpu": "CPU per message",
-        "growth": "Growth",
-        "idle": "Memory",
-    }
-    return "\n".join(f"![{title}](img/bench-{name}.svg)" for name, title in images.items())
+def _plots(results: Results) -> str:
+    """The pictures that there are: `write_plots` draws the same."""
+    return "\n".join(f"![{title}](img/bench-{name}.svg)" for name, (title, _) in drawings(results).items())
 
 
 def _goals(results: Results) -> str:

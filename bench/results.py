@@ -12,7 +12,18 @@ import attrs
 
 from bench.parts import Figure
 
-__all__ = ["Results"]
+__all__ = ["TITLES", "Results"]
+
+#: What the systems are called, in the order of the tables.
+TITLES = {
+    "sqlite": "trio-chat, SQLite",
+    "mariadb": "trio-chat, MariaDB + Redis",
+    "cluster": "trio-chat, two nodes",
+    "workers": "trio-chat, two workers",
+    "ejabberd": "ejabberd",
+    "prosody": "prosody",
+    "ngircd": "ngIRCd",
+}
 
 
 @attrs.define

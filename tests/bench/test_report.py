@@ -11,8 +11,8 @@ import pytest
 from bench.goals import GOALS, GROWTH, growth_ratio
 from bench.parts import Figure
 from bench.plots import write_plots
-from bench.report import BEGIN, END, TITLES, text, update_document, warnings
-from bench.results import Results
+from bench.report import BEGIN, END, text, update_document, warnings
+from bench.results import TITLES, Results
 
 CPU = {"cpu_server": 10.0, "cpu_database": 4.0, "cpu_redis": 1.0, "cpu_generator": 2.0}
 
@@ -53,11 +53,13 @@ def test_plots_are_drawings(results: Results, tmp_path: Path) -> None:
     files = write_plots(results, tmp_path)
     assert {file.name for file in files} == {f"bench-{name}.svg" for name in ("rates", "cpu", "growth", "idle")}
     for file in files:
+        assert f"](img/{file.name})" in text(results)
         assert ET.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 (our own)
 
 
 def test_nothing_measured(tmp_path: Path) -> None:
     assert "not measured" in text(Results())
+    assert "bench-" not in text(Results())
     assert write_plots(Results(), tmp_path) == []
 
 
