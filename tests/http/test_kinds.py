@@ -111,7 +111,10 @@ async def test_a_group_shows_its_members_to_its_members(people: list[Wire]) -> N
     assert (await bob.ok(Kind.GROUP_INFO, groupid=group))["group"] == by_name
     assert (await carol.ok(Kind.GROUP_INFO, groupid=group))["group"] == known
     assert (await carol.ok(Kind.GROUP_INFO, groupname="climbers"))["group"] == known
-    for fields in ({"groupid": 99}, {"groupname": "Climbers"}):
+    assert (await carol.ok(Kind.GROUP_INFO, groupname="Climbers"))["group"] == known, (
+        "names are compared without capitals"
+    )
+    for fields in ({"groupid": 99}, {"groupname": "runners"}):
         assert (await alice.call(Kind.GROUP_INFO, **fields))["error"] == "no_such_group"
     for fields in ({}, {"groupid": group, "groupname": "climbers"}):
         assert (await alice.call(Kind.GROUP_INFO, **fields))["error"] == "bad_request"

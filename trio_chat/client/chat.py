@@ -342,7 +342,7 @@ class Chat:
     # People.
 
     async def find_user(self, name: str) -> Person:
-        """Who has exactly this name. Raises `NoSuchUser`, `BadRequest`."""
+        """Who has this name, in capitals or not. Raises `NoSuchUser`, `BadRequest`."""
         return (await self._ask(Kind.FIND_USER, UserFound, {"name": name}, repeatable=True)).user.person()
 
     async def group_info(self, group: int | str) -> Group:
