@@ -260,7 +260,7 @@ def _calm_garbage_collection() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2000, 10, 25)
+    gc.set_threshold(700, 10, 70)
 
 
 def _announce(settings: Settings, addresses: Sequence[str], database: str, pages: Sequence[str]) -> None:
