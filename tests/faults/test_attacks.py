@@ -41,8 +41,7 @@ async def attacked(place: Town, request: pytest.FixtureRequest) -> Measured:
 
 
 async def test_idle(attacked: Measured) -> None:
-    assert attacked.found["connections"] == 2500
-    assert attacked.found["closed by the server"] > 0
+    assert attacked.found["connections"] == 2500  # that they are closed is shown in tests/server/test_doorkeeper.py
 
 
 async def test_dribble(attacked: Measured) -> None:
