@@ -27,7 +27,7 @@ async def catch_up(connection: Connection) -> None:
     other. Raises `Unavailable`; then, and when cancelled, `lag` says where to go on.
     """
     while connection.prefetched:
-        delivery = connection.prefetched.popleft()
+        delivery = connection.prefetched.pop(0)
         head = connection.node.router.head(delivery.conv)
         if connection.lag.get(delivery.conv) == delivery.seq - 1 and head is not None and delivery.seq <= head:
             await _hand(connection, delivery)
@@ -43,7 +43,7 @@ async def _catch_up_with(connection: Connection, conv: str) -> None:
         if head is None or position == head:
             # No await since the head was read: from here on the router delivers to this connection.
             del connection.lag[conv]
-            connection.begun.discard(conv)
+            connection.begun.pop(conv, None)
             return
         if position > head:
             await trio.sleep(_WAIT)
@@ -76,7 +76,7 @@ async def _hand(connection: Connection, delivery: Delivery) -> None:
     connection.lag[conv] = seq
     if (conv, seq) in connection.own:
         connection.node.router.reply_in_place(connection, delivery, connection.own.pop((conv, seq)))
-        connection.begun.add(conv)
+        connection.begun[conv] = None
     else:
         # One's own message counts as received where everything before it is.
         received = delivery.sender == account.id and account.pending.get(conv) == seq - 1
@@ -84,6 +84,6 @@ async def _hand(connection: Connection, delivery: Delivery) -> None:
             connection.node.chat.received(connection, account, conv, seq)
         # But what a modern connection gets has no hole, once it has begun.
         if not received or (conv in connection.begun and connection.session.dialect is Dialect.MODERN):
-            connection.begun.add(conv)
+            connection.begun[conv] = None
             connection.deliver(delivery)
     await connection.wait_drained()

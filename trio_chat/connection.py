@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -84,6 +83,46 @@ class Connection:
     was handed something. `own` has the replies to messages sent here in a conversation that lags: each waits for its place.
     """
 
+    #: There may be very many connections, most of them idle: a dictionary each would be a fifth of their memory.
+    __slots__ = (
+        "_catching_up",
+        "_counters",
+        "_dirty",
+        "_drained",
+        "_ended",
+        "_ending",
+        "_in_flight",
+        "_much",
+        "_next_frame_at",
+        "_nursery",
+        "_outbox",
+        "_over",
+        "_reason",
+        "_room",
+        "_splitter",
+        "_storing",
+        "_transport",
+        "_typing",
+        "_waiting",
+        "_writing",
+        "account",
+        "begun",
+        "client",
+        "epoch",
+        "lag",
+        "last_heard",
+        "meter",
+        "network",
+        "node",
+        "own",
+        "peer",
+        "pinged",
+        "prefetched",
+        "receipts",
+        "session",
+        "token",
+    )
+
     def __init__(self, node: Node, transport: Transport) -> None:
         limits = node.settings.limits
         self.node = node
@@ -91,9 +130,9 @@ class Connection:
         self.account: LocalAccount | None = None
         self.token: str | None = None
         self.lag: dict[str, int] = {}
-        self.begun: set[str] = set()
+        self.begun: dict[str, None] = {}
         self.own: dict[tuple[str, int], bytes | None] = {}
-        self.prefetched: deque[Delivery] = deque()
+        self.prefetched: list[Delivery] = []
         # When bytes last came, or the server listened again; infinity while it does not listen.
         self.last_heard = trio.current_time()
         self.pinged = False
@@ -111,15 +150,16 @@ class Connection:
         self._splitter = FrameSplitter(limits.frame)
         self._outbox = Outbox(limits.outbox)
         self._nursery: trio.Nursery | None = None
-        self._waiting: deque[_Pending | bytes] = deque()
+        self._waiting: list[_Pending | bytes] = []
         # Messages sent here: those that the writer has, and all that are not answered.
         self._storing = 0
         self._in_flight = 0
         # What has come and is too much to be done at once, and by how many seconds' worth it is over the limits.
         self._much: list[bytes] = []
         self._over = 0.0
-        self._room = trio.Event()
-        self._drained = trio.Event()
+        # Set when that becomes less; there while somebody waits for it.
+        self._room: trio.Event | None = None
+        self._drained: trio.Event | None = None
         self._writing = False
         self._dirty = False
         # It was said that the connection is to end, and its tasks are cancelled.
@@ -190,7 +230,7 @@ class Connection:
         self._ending = True
         self.log_out()
         self.session.close()
-        self._drained.set()
+        self._less_queued()
 
     def _end(self) -> None:
         self._forget()
@@ -235,7 +275,7 @@ class Connection:
     def leave(self, conv: str) -> None:
         """The account is not in a conversation any more: forget where this connection was in it. Never blocks."""
         self.lag.pop(conv, None)
-        self.begun.discard(conv)
+        self.begun.pop(conv, None)
         for place in [place for place in self.own if place[0] == conv]:
             self.message_answered(self.own.pop(place))
 
@@ -395,8 +435,8 @@ class Connection:
             elif pending is not None and not await self._perform(pending):
                 hopeless = len(self._waiting)
             hopeless = max(0, hopeless - 1)
-            self._waiting.popleft()
-            self._room.set()
+            del self._waiting[0]
+            self._more_room()
             self.node.router.flush()
 
     def _begin(self, frame: bytes) -> _Pending | None:
@@ -487,9 +527,14 @@ class Connection:
             await self._wait_room()
 
     async def _wait_room(self) -> None:
-        if self._room.is_set():
+        if self._room is None:
             self._room = trio.Event()
         await self._room.wait()
+
+    def _more_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
 
     def message_submitted(self) -> None:
         """A message is on its way to the writer. It is in flight until it is answered."""
@@ -502,7 +547,7 @@ class Connection:
         The reply has to be handed to `message_answered`, the absent one too.
         """
         self._storing -= 1
-        self._room.set()
+        self._more_room()
         if self.session.dialect is Dialect.CLASSIC:
             return None
         if ref is None:
@@ -518,7 +563,7 @@ class Connection:
     def message_answered(self, reply: bytes | None) -> None:
         """A message that was sent here has been stored and its place has come, or it needs none: send its reply."""
         self._in_flight -= 1
-        self._room.set()
+        self._more_room()
         if reply is not None:
             self.send(reply)
 
@@ -636,7 +681,7 @@ class Connection:
         if count:
             if receipts := self._outbox.sent(count):
                 self._receive(receipts)
-            self._drained.set()
+            self._less_queued()
         return count
 
     def _receive(self, receipts: list[Receipt]) -> None:
@@ -647,6 +692,11 @@ class Connection:
                 # The account has logged out since the frame was begun.
                 self.node.receipts.move(userid, conv, seq)
 
+    def _less_queued(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
     async def wait_drained(self, size: int | None = None) -> None:
         """Wait until at most `size` bytes are queued, or the connection ends. Cancelling is safe.
 
@@ -655,10 +705,10 @@ class Connection:
         if size is None:
             size = self._outbox.limit // _BACKLOG_SHARE
         while self._outbox.size > size and not self._ending:
-            if self._drained.is_set():
-                self._drained = trio.Event()
             self.flush()
             if self._outbox.size > size and not self._ending:
+                if self._drained is None:
+                    self._drained = trio.Event()
                 await self._drained.wait()
 
     def catch_up(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
+from operator import itemgetter
 
 __all__ = ["Outbox", "Receipt"]
 
@@ -26,11 +27,11 @@ class Outbox:
         self.size = 0
         self._frames: list[bytes] = []
         # Which of the frames, counted from 0, `drop_deliveries` takes away.
-        self._droppable: set[int] = set()
+        self._droppable: list[int] = []
         self._rest = b""
         # Positions in the stream of all bytes ever queued: up to where it was sent, and where receipts are due.
         self._sent = 0
-        self._receipts: deque[tuple[int, Receipt]] = deque()
+        self._receipts: list[tuple[int, Receipt]] = []
         # The frame that is not counted: its size, and the position of its end.
         self._large = (0, 0)
 
@@ -44,7 +45,7 @@ class Outbox:
     def push(self, frame: bytes, receipts: tuple[Receipt, ...] = (), *, delivery: bool = False) -> None:
         """Queue a frame; `receipts` are due when it has been sent whole. `drop_deliveries` forgets a `delivery`."""
         if delivery:
-            self._droppable.add(len(self._frames))
+            self._droppable.append(len(self._frames))
         self._frames.append(frame)
         self.size += len(frame) + 1
         if len(frame) >= self.limit and not self._large[0]:
@@ -61,7 +62,8 @@ class Outbox:
         """Forget the deliveries that were not taken yet, and every receipt but those for what was taken."""
         if not self._droppable:
             return
-        self._frames = [frame for place, frame in enumerate(self._frames) if place not in self._droppable]
+        dropped = set(self._droppable)
+        self._frames = [frame for place, frame in enumerate(self._frames) if place not in dropped]
         self._droppable.clear()
         self.size = len(self._rest) + sum(len(frame) + 1 for frame in self._frames)
         while self._receipts and self._receipts[-1][0] > self._sent + len(self._rest):
@@ -85,7 +87,7 @@ class Outbox:
         """Like `take`, for at most one frame: what is left of what was taken before, or else the next frame."""
         if not self._rest and self._frames:
             self._rest = self._frames.pop(0) + terminator
-            self._droppable = {place - 1 for place in self._droppable if place}
+            self._droppable = [place - 1 for place in self._droppable if place]
         return self._rest
 
     def sent(self, count: int) -> list[Receipt]:
@@ -97,7 +99,7 @@ class Outbox:
             self._large = (0, 0)
         if not self._receipts:
             return []
-        receipts = []
-        while self._receipts and self._receipts[0][0] <= self._sent:
-            receipts.append(self._receipts.popleft()[1])
+        due = bisect_right(self._receipts, self._sent, key=itemgetter(0))
+        receipts = [receipt for _, receipt in self._receipts[:due]]
+        del self._receipts[:due]
         return receipts

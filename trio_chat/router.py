@@ -321,7 +321,7 @@ class Router:
             for connection in party.connections:
                 if connection not in but:
                     connection.lag[conv] = 0
-                    connection.begun.add(conv)
+                    connection.begun[conv] = None
                     connection.catch_up()
 
     def watch(self, account: LocalAccount, friend: StateChange) -> None:

@@ -16,6 +16,34 @@ import trio
 __all__ = ["Poller"]
 
 
+class _Attention:
+    """A task that attends to a socket. An object, as it is smaller than closures, and there are many."""
+
+    __slots__ = ("_all", "_callback", "_fd", "_task")
+
+    def __init__(self, all_: dict[int, _Attention | None], fd: int, callback: Callable[[], bool]) -> None:
+        self._all = all_
+        self._fd = fd
+        self._callback = callback
+        self._task = trio.lowlevel.current_task()
+
+    def call(self) -> None:
+        """There is something to read."""
+        if not self._callback() and self._end():
+            trio.lowlevel.reschedule(self._task)
+
+    def abort(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        self._end()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _end(self) -> bool:
+        """Nobody attends any more; False where that was so already."""
+        if self._all.get(self._fd) is not self:
+            return False
+        self._all[self._fd] = None
+        return True
+
+
 class Poller:
     """Calls back where there is something to read. Owned by the server; `run` is a task of its own.
 
@@ -25,8 +53,8 @@ class Poller:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        # By descriptor: what to call, None while nobody attends to the socket.
-        self._callbacks: dict[int, Callable[[], bool] | None] = {}
+        # By descriptor: who attends to the socket, None while nobody does.
+        self._callbacks: dict[int, _Attention | None] = {}
 
     async def run(self) -> None:
         """Call back until cancelled; after that nobody can attend any more."""
@@ -48,23 +76,8 @@ class Poller:
         fd = sock.fileno()
         if fd not in self._callbacks:
             self._selector.register(fd, selectors.EVENT_READ)
-        task = trio.lowlevel.current_task()
-
-        def call() -> bool:
-            if callback():
-                return True
-            if self._callbacks.get(fd) is call:
-                self._callbacks[fd] = None
-                trio.lowlevel.reschedule(task)
-            return False
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            if self._callbacks.get(fd) is call:
-                self._callbacks[fd] = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._callbacks[fd] = call
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        attention = self._callbacks[fd] = _Attention(self._callbacks, fd, callback)
+        await trio.lowlevel.wait_task_rescheduled(attention.abort)
 
     def forget(self, sock: socket.socket) -> None:
         """The socket is about to be closed. Nobody may be attending to it."""
@@ -77,13 +90,11 @@ class Poller:
         for key, _ in self._selector.select(0):
             fd = key.fd
             # One callback may have closed another one's socket.
-            callback = callbacks.get(fd, self._closed)
-            if callback is None:
+            if fd not in callbacks:
+                continue
+            attention = callbacks[fd]
+            if attention is None:
                 self._selector.unregister(fd)
                 del callbacks[fd]
             else:
-                callback()
-
-    @staticmethod
-    def _closed() -> bool:
-        return False
+                attention.call()

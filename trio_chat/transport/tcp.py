@@ -35,6 +35,32 @@ _KEEPALIVE = (60, 15, 4)
 Turn = Callable[[], Awaitable[int]]
 
 
+class _Reading:
+    """What `feed` does where there is something to read. An object, as it is smaller than a closure, and there are many."""
+
+    __slots__ = ("_recv", "_take", "ended", "failure")
+
+    def __init__(self, sock: socket.socket, take: Take) -> None:
+        self._recv = sock.recv
+        self._take = take
+        self.ended = False
+        self.failure: OSError | None = None
+
+    def readable(self) -> bool:
+        """Whether to read on."""
+        try:
+            data = self._recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self.failure = error
+            return False
+        if data:
+            return self._take(data)
+        self.ended = True
+        return False
+
+
 class TcpTransport:
     """One accepted connection."""
 
@@ -76,28 +102,11 @@ class TcpTransport:
         return received
 
     async def feed(self, take: Take) -> bool:
-        recv = self._socket.recv
-        failure: OSError | None = None
-        ended = False
-
-        def readable() -> bool:
-            nonlocal ended, failure
-            try:
-                data = recv(_CHUNK)
-            except BlockingIOError:
-                return True
-            except OSError as error:
-                failure = error
-                return False
-            if data:
-                return take(data)
-            ended = True
-            return False
-
-        await self._poller.attend(self._socket, readable)
-        if failure is not None:
-            raise TransportBroken(str(failure)) from failure
-        return not ended
+        reading = _Reading(self._socket, take)
+        await self._poller.attend(self._socket, reading.readable)
+        if reading.failure is not None:
+            raise TransportBroken(str(reading.failure)) from reading.failure
+        return not reading.ended
 
     async def peek(self) -> bytes:
         """As `receive`, but what it returns comes again unless it is skipped."""
