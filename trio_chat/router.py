@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,11 @@ class LocalAccount:
     id: int
     name: str
     connections: list[Connection] = attrs.field(factory=list)
-    groups: set[int] = attrs.field(factory=set)
-    directs: set[str] = attrs.field(factory=set)
-    friends: set[int] = attrs.field(factory=set)
-    apart: set[int] = attrs.field(factory=set)
+    # Dictionaries are used as sets: an empty one takes a quarter of the memory, and there are many accounts.
+    groups: dict[int, None] = attrs.field(factory=dict)
+    directs: dict[str, None] = attrs.field(factory=dict)
+    friends: dict[int, None] = attrs.field(factory=dict)
+    apart: AbstractSet[int] = frozenset()
     pending: dict[str, int] = attrs.field(factory=dict)
 
 
@@ -233,7 +235,7 @@ class Router:
                 self._forget(conv)
             for party in remaining:
                 # He may have come when it had begun here and nothing in it had arrived: it is his to forget now.
-                party.directs.add(conv)
+                party.directs[conv] = None
         for friend in account.friends:
             watchers = self._watchers[friend]
             del watchers[account.id]
@@ -274,7 +276,7 @@ class Router:
         if account is None or groupid not in account.groups:
             return
         conv = group_conv(groupid)
-        account.groups.remove(groupid)
+        del account.groups[groupid]
         account.pending.pop(conv, None)
         frame = encode({"msgid": int(Kind.LEAVE_GROUP), "groupid": groupid})
         for connection in account.connections:
@@ -292,7 +294,7 @@ class Router:
     def _enter_group(self, account: LocalAccount, groupid: int) -> None:
         if groupid not in account.groups:
             self._groups.setdefault(groupid, {})[account.id] = account
-            account.groups.add(groupid)
+            account.groups[groupid] = None
             self._channels.want([f"g:{groupid}"])
 
     def _listen(self, account: LocalAccount, connections: Sequence[Connection], cursor: Cursor) -> None:
@@ -303,7 +305,7 @@ class Router:
             if conv[0] == "d":
                 self._begun_unheard(account, connections, conv)
         if conv[0] == "d":
-            account.directs.add(conv)
+            account.directs[conv] = None
         head = self._heads[conv]
         self.heard(conv, max(cursor.last_seq, self._unheard.get(conv, 0)))
         if cursor.received != head:
@@ -315,7 +317,7 @@ class Router:
     def _begun_unheard(self, account: LocalAccount, but: Sequence[Connection], conv: str) -> None:
         """An account is the first here to know of a conversation of two: whoever of them is here lags from its beginning."""
         for party in self.listeners(conv):
-            party.directs.add(conv)
+            party.directs[conv] = None
             if party is not account:
                 party.pending.setdefault(conv, 0)
             for connection in party.connections:
@@ -331,7 +333,7 @@ class Router:
         is what `state_of` is for, the latter are told now.
         """
         self.state_changed(friend)
-        account.friends.add(friend.userid)
+        account.friends[friend.userid] = None
         self._watchers.setdefault(friend.userid, {})[account.id] = account
         self._states.setdefault(friend.userid, friend)
 
@@ -344,7 +346,7 @@ class Router:
         account = self.accounts.get(userid)
         if account is None or account.apart == apart:
             return
-        changed = (account.apart ^ apart) & account.friends
+        changed = (account.apart ^ apart) & account.friends.keys()
         account.apart = apart
         for friend in changed:
             if self._states[friend].state == "online":
@@ -470,7 +472,7 @@ class Router:
         found = False
         for party in parties:
             if (account := self.accounts.get(party)) is not None:
-                account.directs.add(conv)
+                account.directs[conv] = None
                 found = True
         if found:
             self._heads[conv] = 0

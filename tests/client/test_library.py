@@ -96,8 +96,8 @@ def test_looking_up_and_who_is_doing_what(run: Callable[[Main], None]) -> None:
             a, b = await alice.register("alice", "pw"), await bob.register("bob", "pw")
             await alice.login("alice", "pw")
             with pytest.raises(NoSuchUser):
-                await alice.find_user("Bob")
-            person = await alice.find_user("bob")
+                await alice.find_user("Bobby")
+            person = await alice.find_user("Bob")
             assert person == Person(b, "bob", online=False)
             await bob.login("bob", "pw")
             conv = (await alice.send(person, "the rope is in the car")).conv
