@@ -82,13 +82,15 @@ def _code() -> list[str]:
 
 @nox.session(python=[version for version in INTERPRETERS if version != MAIN] + [MAIN])
 def tests(session: nox.Session) -> None:
-    """The tests, on every interpreter that is here: all of them on one, on the others all but the slow ones."""
+    """The tests: all of them on one interpreter, on the newest one all but the slow ones, on those between a part."""
     _require_programs(session)
     _install(session, "test")
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         return
-    session.run("python", "-m", "pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4")
+    # What differs between two versions shows at one of its ends; other people's programs import the client library on any.
+    places = [] if session.python in {MAIN, [*INTERPRETERS][-1]} else ["tests/pure", "tests/client"]
+    session.run("python", "-m", "pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4", *places)
     if session.python == MAIN:
         # Three at a time: they wait more than they work. A file's tests stay together, as they share what they started.
         session.run("python", "-m", "pytest", "-m", "slow", "--numprocesses", "3", "--dist", "loadfile")
