@@ -102,7 +102,7 @@ def _hello(connection: Connection, request: Hello, ref: Ref | None) -> bool:
         raise BadRequest(f"version: this server speaks version {PROTOCOL_VERSION}", field="version")
     connection.session.greeted()
     connection.client = request.client
-    connection.receipts = request.receipts
+    connection.want_receipts(wanted=request.receipts)
     node = connection.node
     limits = node.settings.limits
     fields = {

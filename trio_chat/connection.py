@@ -228,6 +228,7 @@ class Connection:
 
     def _forget(self) -> None:
         self._ending = True
+        self.want_receipts(wanted=False)
         self.log_out()
         self.session.close()
         self._less_queued()
@@ -243,6 +244,11 @@ class Connection:
             self.node.doorkeeper.leave(self)
         if self._ended is not None:
             self._ended.set()
+
+    def want_receipts(self, *, wanted: bool) -> None:
+        """Whether the client wants to hear how far others have received."""
+        self.node.router.want_receipts += wanted - self.receipts
+        self.receipts = wanted
 
     def log_in(self, identity: Identity, account: LocalAccount, token: str | None) -> None:
         """LOGIN has succeeded: the router knows the connection."""

@@ -117,6 +117,8 @@ class Router:
         self._holes: dict[str, int] = {}
         self._holes_found = trio.Event()
         self._sweep_now = trio.Event()
+        # How many connections here want to hear how far others have received.
+        self.want_receipts = 0
         # Connections that have something queued; the next `flush` sends it.
         self.dirty: list[Connection] = []
         # When the last message of the hints in hand was stored, by the database's clock (ms).
@@ -546,14 +548,18 @@ class Router:
         self._bus.publish(self._to_others(userid, conv, frame))
 
     def publish_delivered(self, moves: Iterable[tuple[int, str, int]]) -> None:
-        """Tell the other one in each conversation of two, wherever he is, how far (userid, conv, seq) was received."""
-        events: list[Event] = []
-        for userid, conv, seq in moves:
-            frame = encode({"msgid": int(Kind.DELIVERED), "conv": conv, "seq": seq, "id": userid})
-            self._tell_others(userid, conv, frame, receipts=True)
-            events += self._to_others(userid, conv, frame)
-        self.flush()
-        self._bus.publish(events)
+        """Tell the other one in each conversation of two, wherever he is, how far (userid, conv, seq) was received.
+
+        These come by the thousand, and few clients want them: nothing is made for nobody.
+        """
+        moves = list(moves)
+        if self.want_receipts:
+            for userid, conv, seq in moves:
+                self._tell_others(userid, conv, _receipt(userid, conv, seq), receipts=True)
+            self.flush()
+        self._bus.publish(
+            event for userid, conv, seq in moves for event in self._to_others(userid, conv, _receipt(userid, conv, seq))
+        )
 
     def _to_others(self, userid: int, conv: str, frame: bytes) -> list[Event]:
         parties = parse_conv(conv)
@@ -748,6 +754,10 @@ class Router:
         yield "conversations", len(self._heads)
         yield "holes", len(self._holes)
         yield "repaired", self.repaired
+
+
+def _receipt(userid: int, conv: str, seq: int) -> bytes:
+    return encode({"msgid": int(Kind.DELIVERED), "conv": conv, "seq": seq, "id": userid})
 
 
 def _read_mark(userid: int, conv: str, seq: int) -> bytes:
