@@ -25,5 +25,7 @@ pytest_plugins = ["tests.services.fixtures", "tests.services.redis_fixtures", "t
 def logs() -> list[structlog.typing.EventDict]:
     """What was logged during the test, as dictionaries, instead of on the screen."""
     captured = structlog.testing.LogCapture()
+    # The command line configures it too, and a test may have run that in this process.
+    structlog.reset_defaults()
     structlog.configure(processors=[captured], cache_logger_on_first_use=False)
     return captured.entries
