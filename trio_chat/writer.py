@@ -31,7 +31,7 @@ __all__ = ["BATCH_CHARACTERS", "Submission", "Writer"]
 log = structlog.get_logger(__name__)
 
 #: How much longer a batch may take when its commit's answer was lost and has to be looked for, in seconds.
-_LOOK = 2.0
+_LOOK = 1.5
 #: Text in one transaction, in characters: however many bytes they become, MySQL takes the statement (16 MB).
 BATCH_CHARACTERS = 1_000_000
 

@@ -109,3 +109,19 @@ async def test_a_doubt_is_settled_by_taking_the_same_places(stores: Stores, mean
     with pytest.raises(Exception, match=r"(?i)null|unique|duplicate"):
         await database.run(late)
     assert await whole(stores[0], conv) == expected
+
+
+async def test_a_doubt_about_a_batch_that_had_repetitions(store: Store) -> None:
+    a, b, c = await store.people(3)
+    conv = direct_conv(a, b)
+    await store.appender.append([direct(a, b, "1", "known")])
+    drafts = [direct(a, c, "again", "known"), direct(a, b, "2", "new"), direct(a, b, "2 again", "new")]
+    doubt = [Stored(conv, 1, 1, True), Stored(conv, 2, 1, False), Stored(conv, 2, 1, True)]
+    stored = await store.appender.append(drafts, doubt)
+    assert [(each.conv, each.seq, each.duplicate) for each in stored] == [
+        (conv, 1, True),
+        (conv, 2, False),
+        (conv, 2, True),
+    ]
+    assert await whole(store, conv) == [(1, "1"), (2, "2")]
+    assert await whole(store, direct_conv(a, c)) == []

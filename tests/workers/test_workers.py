@@ -134,7 +134,8 @@ async def test_connections_are_spread_over_the_workers(program: Program) -> None
         for _ in range(40):
             before[(await stack.enter_async_context(connect(program.address))).node] += 1
         assert set(before) == {"m/1", "m/2"}
-        assert abs(before["m/1"] - before["m/2"]) <= 4
+        # On a busy machine one of them may be late now and then; a listener left to itself gives one of two nearly all.
+        assert abs(before["m/1"] - before["m/2"]) <= 12
 
 
 async def test_messages_cross_the_workers_in_order(program: Program, names: list[str]) -> None:

@@ -76,10 +76,11 @@ class Appender:
         """
         now = self.clock.now()
         ends = self._known(drafts) if doubt is None else _ends_before(doubt)
+        repeated = {} if doubt is None else _repeated(drafts, doubt)
         careful = now is None
         for _ in range(8):
             try:
-                plan = _Plan({} if careful else ends, now or 0, careful)
+                plan = _Plan({} if careful else ends, now or 0, careful, repeated)
                 stored = await self._append(drafts, plan)
             except Violation:
                 # A key that was used before, or a conversation that another node has advanced.
@@ -133,7 +134,7 @@ class Appender:
         index refuses one that is (again, perhaps: another node may store the same key between the look and the insert).
         """
         dialect = self.database.dialect
-        known: dict[tuple[int, str], Stored] = {}
+        known = plan.repeated
         if plan.careful:
             known = yield from _stored_keys(drafts)
         firsts: dict[tuple[int, str], int] = {}
@@ -202,6 +203,7 @@ class Appender:
 class _Plan:
     """One attempt to store a batch: the `ends` that are relied on, if any, and the database's time `now` (ms).
 
+    `repeated` has what is known to have been stored before, by sender and key; `careful` says to ask for all such.
     The transaction notes where it leaves the conversations (`heads`) and, where it has asked, the time that the database
     then said it was (`heard`).
     """
@@ -209,6 +211,7 @@ class _Plan:
     ends: Mapping[str, _End]
     now: int
     careful: bool
+    repeated: Mapping[tuple[int, str], Stored]
     heads: dict[str, _Advanced] = attrs.field(factory=dict)
     heard: int = 0
 
@@ -230,6 +233,21 @@ def _ends_before(doubt: Iterable[Stored]) -> dict[str, _End]:
         if not where.duplicate:
             ends.setdefault(where.conv, (where.seq - 1, where.ts))
     return ends
+
+
+def _repeated(drafts: Sequence[Draft], doubt: Sequence[Stored]) -> dict[tuple[int, str], Stored]:
+    """Which of the drafts an earlier attempt has found in the log, by sender and key."""
+    found: dict[tuple[int, str], Stored] = {}
+    new: set[tuple[int, str]] = set()
+    for draft, where in zip(drafts, doubt, strict=True):
+        if draft.key is not None:
+            identity = (draft.sender, draft.key)
+            # What repeats another message of the same batch is in the log only if that one gets there.
+            if where.duplicate and identity not in new:
+                found[identity] = where
+            else:
+                new.add(identity)
+    return found
 
 
 def _stored_keys(drafts: Sequence[Draft]) -> Steps[dict[tuple[int, str], Stored]]:
