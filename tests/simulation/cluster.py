@@ -121,7 +121,8 @@ class Life:
         line = Line(chance, delay=plan.line_delay, splitting=plan.splitting, room=plan.room, peer="client")
         if self._frozen:
             line.blackhole()
-        self.lines = {known: None for known in self.lines if not known.server.closed.is_set()}
+        # What a line holds is still to arrive when it is mended, be it the end of the connection.
+        self.lines = {known: None for known in self.lines if known.blackholed or not known.server.closed.is_set()}
         self.lines[line] = None
         self._arrivals.append(line)
         self._arrived.set()
