@@ -178,9 +178,12 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await self._read()
-                await self._finish()
-                self._ending = True
+                try:
+                    await self._read()
+                    await self._finish()
+                finally:
+                    # From here on the nursery may close, and whoever delivers must start nothing in it.
+                    self._ending = True
                 nursery.cancel_scope.cancel()
             self._forget()
             await self._take_leave()
@@ -719,7 +722,7 @@ class Connection:
 
     def catch_up(self) -> None:
         """Bring what this connection lags behind, in a task of its own. Never blocks."""
-        if self.lag and self._catching_up is None and self._nursery is not None:
+        if self.lag and self._catching_up is None and self._nursery is not None and not self._ending:
             self._catching_up = trio.CancelScope()
             self._nursery.start_soon(self._catch_up, self._catching_up)
 
