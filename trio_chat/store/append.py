@@ -103,18 +103,22 @@ class Appender:
 
         All or nothing: batches that take their locks in two goes would wait for each other.
         """
-        ends, shared = self._ends, self._shared
-        if shared:
-            time = self.clock.monotonic()
-            shared = self._shared = {conv: until for conv, until in shared.items() if until > time}
         known: dict[str, _End] = {}
         for draft in drafts:
             conv = draft.conv
-            end = ends.get(conv)
-            if end is None or conv in shared:
+            end = self._ends.get(conv)
+            if end is None or (self._shared and self._is_shared(conv)):
                 return {}
             known[conv] = end
         return known
+
+    def _is_shared(self, conv: str) -> bool:
+        """Whether another node has written in a conversation lately."""
+        until = self._shared.get(conv)
+        if until is not None and until <= self.clock.monotonic():
+            del self._shared[conv]
+            return False
+        return until is not None
 
     def _learn(self, plan: _Plan) -> None:
         ends = self._ends
@@ -125,6 +129,7 @@ class Appender:
         if len(ends) > _REMEMBERED:
             for conv in list(islice(ends, _REMEMBERED // 10)):
                 del ends[conv]
+                self._shared.pop(conv, None)
         if plan.heard:
             self.clock.heard(plan.heard)
 
