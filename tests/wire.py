@@ -88,6 +88,13 @@ class Wire:
         assert answer.get("errno", 0) == 0, answer
         return answer
 
+    async def log_in(self, who: int | str, password: str = "secret") -> None:
+        """Log in, by id or name, in either dialect."""
+        await self.send(Kind.LOGIN, **{"id" if isinstance(who, int) else "name": who, "password": password})
+        self.ack = await self.receive(Kind.LOGIN_ACK)
+        assert self.ack["errno"] == 0, self.ack
+        self.id, self.name = self.ack["id"], self.ack["name"]
+
     async def messages(self, count: int, *, within: float = 5.0) -> list[Frame]:
         """The next `count` DIRECT and GROUP frames."""
         return [
@@ -154,9 +161,5 @@ async def log_in(
 ) -> AsyncIterator[Wire]:
     """A connection that is logged in, by id or name."""
     async with connect(address, modern=modern, terminator=terminator, network=network) as wire:
-        field = "id" if isinstance(who, int) else "name"
-        await wire.send(Kind.LOGIN, **{field: who, "password": password})
-        wire.ack = await wire.receive(Kind.LOGIN_ACK)
-        assert wire.ack["errno"] == 0, wire.ack
-        wire.id, wire.name = wire.ack["id"], wire.ack["name"]
+        await wire.log_in(who, password)
         yield wire
