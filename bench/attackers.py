@@ -213,8 +213,9 @@ def storm(server: Address, known: Facts) -> Facts:
     """Clients from many addresses that log in with wrong passwords, each again as soon as it is answered."""
     selector = selectors.DefaultSelector()
     sockets = [_connect(server, number * _PER_ADDRESS // 10, net=1) for number in range(known["count"])]
+    ids = known["ids"]
     for number, sock in enumerate(sockets):
-        sock.sendall(_frame(Kind.HELLO, version=1) + _frame(Kind.LOGIN, id=1 + number % 100, password=_GUESS))
+        sock.sendall(_frame(Kind.HELLO, version=1) + _frame(Kind.LOGIN, id=ids[number % len(ids)], password=_GUESS))
         selector.register(sock, selectors.EVENT_READ, number)
     _say(connections=len(sockets))
     wrong = refused = 0
@@ -227,12 +228,18 @@ def storm(server: Address, known: Facts) -> Facts:
             wrong += data.count(b"bad_credentials")
             refused += data.count(b"rate_limited")
             if b'"msgid":2,' in data:
-                sock.sendall(_frame(Kind.LOGIN, id=1 + (number + wrong + refused) % 100, password=_GUESS))
+                userid = ids[(number + wrong + refused) % len(ids)]
+                sock.sendall(_frame(Kind.LOGIN, id=userid, password=_GUESS))
     return {"wrong passwords": wrong, "refused": refused}
 
 
+def stubborn(server: Address, known: Facts) -> Facts:
+    """The same with accounts whose passwords are checked in no time: soon most tries are refused, and nobody heeds that."""
+    return storm(server, known)
+
+
 ATTACKS: dict[str, Callable[[Address, Facts], Facts]] = {
-    each.__name__: each for each in (idle, dribble, silent, deaf, flood, crowd, storm)
+    each.__name__: each for each in (idle, dribble, silent, deaf, flood, crowd, storm, stubborn)
 }
 
 if __name__ == "__main__":

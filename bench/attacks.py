@@ -28,6 +28,7 @@ from bench.attackers import ATTACKS
 from bench.machine import CpuTimes
 from tests.faults.population import Person, add_group, add_people, open_database, resident
 from trio_chat.address import Address
+from trio_chat.services.passwords import Passwords
 from trio_chat.verify.programs.process import ServiceProcess, accepts, free_port
 from trio_chat.wire.messages import Kind
 
@@ -83,8 +84,9 @@ class Town:
         """What an attack is told."""
         if attack == "idle":
             return {"count": sizes.idle}
-        if attack == "storm":
-            return {"count": sizes.storm}
+        if attack in ("storm", "stubborn"):
+            victims = self.people[: 2 * self.pairs] if attack == "storm" else self.attackers(sizes.slow)
+            return {"count": sizes.storm, "ids": [each.id for each in victims[:100]]}
         count = {"deaf": sizes.deaf, "crowd": sizes.group, "flood": 3}.get(attack, sizes.slow)
         sender, *others = self.attackers(count)
         return {
@@ -103,7 +105,10 @@ def town(directory: Path, sizes: Sizes, *options: str) -> Iterator[Town]:
 
     async def settle() -> list[Person]:
         async with open_database(url) as database:
-            people = await add_people(database, count)
+            # Those who chat have a password, so that to try it costs a hash; with the others a try is quickly over.
+            hashed = await Passwords(1).hash("a secret")
+            people = await add_people(database, 2 * sizes.pairs, hashed=hashed)
+            people += await add_people(database, count - len(people), first=len(people) + 1)
             await add_group(database, 1, people[2 * sizes.pairs : 2 * sizes.pairs + sizes.group])
             return people
 

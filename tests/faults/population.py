@@ -54,10 +54,10 @@ async def _insert(database: Database, table: str, columns: str, rows: Sequence[S
         await database.run(steps)
 
 
-async def add_people(database: Database, count: int, first: int = 1) -> list[Person]:
-    """Accounts `user N` that log in by token; nobody knows a password of theirs."""
+async def add_people(database: Database, count: int, first: int = 1, hashed: str = "-") -> list[Person]:
+    """Accounts `user N` that log in by token; nobody knows a password of theirs, unless it is given as a hash."""
     people = [Person(number, f"token {number}") for number in range(first, first + count)]
-    await _insert(database, "User", "id, name, password", [(each.id, f"user {each.id}", "-") for each in people])
+    await _insert(database, "User", "id, name, password", [(each.id, f"user {each.id}", hashed) for each in people])
     expires = time.time_ns() // 1_000_000 + 30 * 86_400_000
     digests = [(hashlib.sha256(each.token.encode()).digest(), each.id, expires) for each in people]
     await _insert(database, "Token", "digest, userid, expires", digests)

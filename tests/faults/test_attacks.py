@@ -68,3 +68,7 @@ async def test_crowd(attacked: Measured) -> None:
 
 async def test_storm(attacked: Measured) -> None:
     assert attacked.found["wrong passwords"] > 0
+
+
+async def test_stubborn(attacked: Measured) -> None:
+    assert attacked.found["refused"] > 0

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import attrs
 
 from trio_chat.store.contract import Database, Steps, Value
-from trio_chat.store.steps import placeholders, query, transaction
+from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
 
 __all__ = ["Failure", "Guesses", "Record"]
+
+#: Subjects in one statement.
+_AT_ONCE = 200
 
 
 @attrs.frozen
 class Failure:
-    """A wrong password counts for `subject` (16 bytes) for `lasts` ms, behind those before it; no more than `most` ms in all."""
+    """Wrong passwords count for `subject` (16 bytes) for `lasts` ms, behind those before them; no more than `most` ms in all."""
 
     subject: bytes
     lasts: int
@@ -51,23 +55,26 @@ class Guesses:
 
     @transaction
     def add(self, failures: Sequence[Failure]) -> Steps[None]:
-        """Note a wrong password for each of these subjects."""
+        """Note wrong passwords for these subjects, each of which is there once."""
         dialect = self.database.dialect
         clock = yield f"SELECT {dialect.now_ms}", ()
         now = int(clock.rows[0][0])
-        # In one order, so that two of these never wait for each other.
-        for failure in sorted(failures, key=lambda each: each.subject):
-            most = now + failure.most
-            later = dialect.upsert(
-                "subject",
-                "forgotten = CASE WHEN forgotten <= ? THEN new.forgotten WHEN forgotten + ? > ? THEN ? ELSE forgotten + ? END,"
-                " latest = new.latest",
-            )
-            row: list[Value] = [failure.subject, now + failure.lasts, now]
-            yield (
-                f"INSERT INTO Guess (subject, forgotten, latest) VALUES (?, ?, ?){later}",
-                [*row, now, failure.lasts, most, most, failure.lasts],
-            )
+        later = dialect.upsert(
+            "subject",
+            "forgotten = CASE WHEN forgotten <= ? THEN new.forgotten WHEN forgotten + new.forgotten - ? > ? THEN ?"
+            " ELSE forgotten + new.forgotten - ? END, latest = new.latest",
+        )
+        # In one order, so that two of these seldom wait for each other.
+        ordered = sorted(failures, key=lambda each: (each.most, each.subject))
+        for most, same in groupby(ordered, key=lambda each: now + each.most):
+            for some in chunks(same, _AT_ONCE):
+                row: list[Value] = []
+                for failure in some:
+                    row += [failure.subject, min(now + failure.lasts, most), now]
+                yield (
+                    f"INSERT INTO Guess (subject, forgotten, latest) VALUES {rows_of(3, len(some))}{later}",
+                    [*row, now, now, most, most, now],
+                )
 
     @transaction
     def forget(self) -> Steps[int]:
