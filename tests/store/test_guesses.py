@@ -24,6 +24,19 @@ async def test_wrong_passwords_add_up(stores: tuple[Store, Store]) -> None:
     assert a.latest <= a.now < a.latest + 30_000
 
 
+async def test_several_at_once(store: Store) -> None:
+    """In one transaction, of more subjects than one statement takes, with different bounds."""
+    guesses = Guesses(store.database)
+    subjects = [number.to_bytes(16, "big") for number in range(450)]
+    for _ in range(2):
+        await guesses.add([Failure(each, 3000 + 10 * place, 7000) for place, each in enumerate(subjects)])
+    found = await guesses.read(subjects[:2] + subjects[440:])
+    assert found[subjects[440]].until - found[subjects[440]].latest == 7000
+    first, second = found[subjects[0]], found[subjects[1]]
+    assert 3000 < first.until - first.latest <= 6000
+    assert second.until - second.latest - (first.until - first.latest) == 20
+
+
 async def test_but_not_without_bound(store: Store) -> None:
     guesses = Guesses(store.database)
     for _ in range(5):

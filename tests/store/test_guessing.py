@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.store.conftest import Store
+from tests.store.faults import becomes_true
 from trio_chat.config import NO_LIMIT
-from trio_chat.errors import RateLimited
-from trio_chat.services.guessing import LoginGuard, Rule
-from trio_chat.store.contract import Steps
+from trio_chat.errors import RateLimited, Unavailable
+from trio_chat.services import guessing
+from trio_chat.services.guessing import LoginGuard, Rule, _subject
+from trio_chat.store.contract import Database, Dialect, Steps
 from trio_chat.store.guesses import Guesses, Record
+
+T = TypeVar("T")
 
 HOME, CAFE, NOWHERE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 
@@ -159,6 +164,89 @@ async def test_who_hangs_up_has_made_his_try(store: Store) -> None:
 
         await node.check("7", CAFE, is_right, answer(False))
     await delayed(node, "7", CAFE)
+
+
+class Slow:
+    """A database whose transactions wait for each other's mercy: until `go_on`; `fails` is what the next ones raise."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.go_on = trio.Event()
+        self.fails: list[Exception] = []
+        self.transactions = 0
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._database.dialect
+
+    async def read(self, query: Callable[[], Steps[T]]) -> T:
+        return await self._database.read(query)
+
+    async def run(self, transaction: Callable[[], Steps[T]]) -> T:
+        self.transactions += 1
+        await self.go_on.wait()
+        if self.fails:
+            raise self.fails.pop()
+        return await self._database.run(transaction)
+
+
+def slow_guard(database: Database) -> LoginGuard:
+    return LoginGuard(Guesses(database), guesses=10, place_guesses=100, account_guesses=100, longest=300, waiting=1000)
+
+
+async def test_wrong_passwords_at_once_share_a_commit_and_all_count(store: Store) -> None:
+    """A storm takes the writer's time once per commit; nobody is answered before his try is written."""
+    slow = Slow(store.database)
+    node, answered = slow_guard(slow), 0
+
+    async def guess(number: int) -> None:
+        nonlocal answered
+        await wrong(node, f"{number % 25}", f"198.51.100.{number}")
+        answered += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(guess, 0)
+        await becomes_true(lambda: slow.transactions == 1)
+        for number in range(1, 100):
+            nursery.start_soon(guess, number)
+        await becomes_true(lambda: len(node._notes) == 99)
+        assert answered == 0
+        slow.go_on.set()
+    assert slow.transactions == 2  # the first one's, and what came meanwhile
+    for number in range(25):
+        subject = _subject("account", f"{number}", "")
+        record = (await Guesses(store.database).read([subject]))[subject]
+        assert 3 * 60_000 < record.until - record.latest <= 4 * 60_000
+
+
+async def test_where_it_cannot_be_written_the_try_is_not_answered(store: Store) -> None:
+    slow = Slow(store.database)
+    node, unavailable = slow_guard(slow), 0
+    slow.fails = [Unavailable()]
+
+    async def guess() -> None:
+        nonlocal unavailable
+        try:
+            await wrong(node, "7", CAFE)
+        except Unavailable:
+            unavailable += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(guess)
+        await becomes_true(lambda: len(node._notes) == 2)
+        slow.go_on.set()
+    # The others did not suffer from it.
+    assert (unavailable, slow.transactions) == (1, 2)
+    subject = _subject("pair", "7", CAFE)
+    record = (await Guesses(store.database).read([subject]))[subject]
+    assert 1 * 900_000 < record.until - record.latest <= 2 * 900_000
+
+
+async def test_a_database_that_takes_too_long_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guessing, "_LAST_WORDS", 0.01)
+    with pytest.raises(Unavailable):
+        await wrong(slow_guard(Slow(store.database)), "7", CAFE)
 
 
 async def test_one_place_cannot_take_all_the_room(store: Store) -> None:

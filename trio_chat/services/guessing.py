@@ -181,6 +181,10 @@ class _Notes:
         # Whoever has it writes for all.
         self._turn = trio.Lock()
 
+    def __len__(self) -> int:
+        """How many wait behind the transaction in hand."""
+        return self._turn.statistics().tasks_waiting
+
     async def write(self, failures: Sequence[Failure]) -> None:
         """Return when they are durable. Raises `Unavailable`. When cancelled they may be written or not, now or later.
 
