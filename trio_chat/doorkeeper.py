@@ -6,6 +6,7 @@ anonymous for longest; where memory is short, those that hold most.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -16,14 +17,16 @@ import trio
 from trio_chat.address import network_of
 from trio_chat.errors import NotLoggedIn, RateLimited, RequestError
 from trio_chat.meter import Meter
-from trio_chat.transport.contract import End
+from trio_chat.sending import take_leave
+from trio_chat.transport.contract import End, Transport, TransportBroken
+from trio_chat.wire.messages import Kind, encode
 
 if TYPE_CHECKING:
     from trio_chat.config import Limits
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
 
-__all__ = ["Doorkeeper"]
+__all__ = ["Doorkeeper", "turn_away"]
 
 log = structlog.get_logger(__name__)
 
@@ -150,3 +153,14 @@ class Doorkeeper:
             self._counters.reached["memory"] += 1
             connection.close(End.HOARDING)
             total -= size
+
+
+async def turn_away(transport: Transport, refusal: RateLimited) -> None:
+    """End a connection that there is no room for. Never raises but `Cancelled`."""
+    frame = encode({"msgid": int(Kind.REPLY), **refusal.fields()})
+    try:
+        with contextlib.suppress(TransportBroken):
+            transport.send_nowait(frame + b"\n")
+            await take_leave(transport, End.FULL)
+    finally:
+        transport.close()

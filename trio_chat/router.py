@@ -37,6 +37,7 @@ from trio_chat.wire.messages import Kind, encode
 if TYPE_CHECKING:
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
+    from trio_chat.sending import Sender
     from trio_chat.services.receipts import Receipts
     from trio_chat.writer import Writer
 
@@ -120,7 +121,7 @@ class Router:
         # How many connections here want to hear how far others have received.
         self.want_receipts = 0
         # Connections that have something queued; the next `flush` sends it.
-        self.dirty: list[Connection] = []
+        self.dirty: list[Sender] = []
         # When the last message of the hints in hand was stored, by the database's clock (ms).
         self._newest_hint = 0
         # The read marks of the last seconds: up to where, and when that was told here.

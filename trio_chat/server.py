@@ -29,9 +29,9 @@ from trio_chat.bus.contract import Bus
 from trio_chat.bus.local import LocalBus
 from trio_chat.bus.redis import RedisBus
 from trio_chat.config import NO_LIMIT, Address, Limits, Settings, default_database
-from trio_chat.connection import Connection, turn_away
+from trio_chat.connection import Connection
 from trio_chat.counters import Counters
-from trio_chat.doorkeeper import Doorkeeper
+from trio_chat.doorkeeper import Doorkeeper, turn_away
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.health import Health
 from trio_chat.meter import Rates

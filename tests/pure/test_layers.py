@@ -79,6 +79,8 @@ CORE = (
     "commands",
     "account_commands",
     "connection",
+    "receiving",
+    "sending",
     "doorkeeper",
 )
 

@@ -44,6 +44,10 @@ class Script:
         pass
 
 
+#: The tasks of a connection, by the modules of what they run.
+CONNECTION = ("trio_chat.connection.", "trio_chat.receiving.", "trio_chat.sending.")
+
+
 class CloseAtStep(trio.abc.Instrument):
     """Closes the connection before the Nth step of any of its tasks."""
 
@@ -56,7 +60,7 @@ class CloseAtStep(trio.abc.Instrument):
         return self._left <= 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if "Connection" in task.name and self._left > 0:
+        if task.name.startswith(CONNECTION) and self._left > 0:
             self._left -= 1
             if not self._left:
                 self._connection.close(End.BROKEN)

@@ -10,7 +10,7 @@ import trio
 
 from tests.server.stalling import eventually
 from tests.wire import Frame, Wire, connect, log_in, register
-from trio_chat import Address, Server, connection
+from trio_chat import Address, Server, receiving
 from trio_chat.bus.local import LocalBus, LocalHub
 from trio_chat.errors import Unavailable
 from trio_chat.services.accounts import AccountService
@@ -274,7 +274,7 @@ async def test_who_hangs_up_during_his_login_is_not_counted(
     address: Address, server: Server, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Though the login itself hangs: after a reset at once, after the end of his half when the time to answer is over."""
-    monkeypatch.setattr(connection, "_LINGER", 0.2)
+    monkeypatch.setattr(receiving, "_LINGER", 0.2)
     alice, bob = await register(address, "alice"), await register(address, "bob")
     await befriend(address, alice, "bob")
 

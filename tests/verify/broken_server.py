@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from trio_chat import __main__
-from trio_chat.connection import Connection
+from trio_chat.sending import Sender
 from trio_chat.services.presence import Presence
 from trio_chat.store.append import Draft, Stored
 from trio_chat.store.contract import Steps
@@ -59,22 +59,22 @@ def acknowledges_before_the_commit() -> None:
 
 
 def forgets_a_delivery() -> None:
-    deliver = Connection.deliver
+    deliver = Sender.deliver
     numbers = itertools.count(1)
 
-    def forgetful(self: Connection, delivery: Delivery, *rest: Any) -> None:
+    def forgetful(self: Sender, delivery: Delivery, *rest: Any) -> None:
         if next(numbers) % RARELY:
             deliver(self, delivery, *rest)
 
-    Connection.deliver = forgetful  # type: ignore[method-assign]
+    Sender.deliver = forgetful  # type: ignore[method-assign]
 
 
 def swaps_two_deliveries() -> None:
-    deliver = Connection.deliver
+    deliver = Sender.deliver
     numbers = itertools.count(1)
-    held: list[tuple[Connection, Delivery]] = []
+    held: list[tuple[Sender, Delivery]] = []
 
-    def careless(self: Connection, delivery: Delivery, *rest: Any) -> None:
+    def careless(self: Sender, delivery: Delivery, *rest: Any) -> None:
         if next(numbers) % RARELY == 0:
             held.append((self, delivery))
             return
@@ -85,7 +85,7 @@ def swaps_two_deliveries() -> None:
                 deliver(self, early, *rest)
                 return
 
-    Connection.deliver = careless  # type: ignore[method-assign]
+    Sender.deliver = careless  # type: ignore[method-assign]
 
 
 def forgets_keys_after_a_while() -> None:
