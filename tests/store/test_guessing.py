@@ -240,7 +240,7 @@ async def test_where_it_cannot_be_written_the_try_is_not_answered(store: Store) 
     assert (unavailable, slow.transactions) == (1, 2)
     subject = _subject("pair", "7", CAFE)
     record = (await Guesses(store.database).read([subject]))[subject]
-    assert 1 * 900_000 < record.until - record.latest <= 2 * 900_000
+    assert 1 * 900_000 < record.until - record.latest <= 3 * 900_000  # the one that failed may have counted, or not
 
 
 async def test_a_database_that_takes_too_long_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
