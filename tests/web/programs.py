@@ -29,12 +29,13 @@ def free_port() -> int:
 class Server:
     """`python -m trio_chat serve` on a SQLite file; `kill` and `start` as often as one likes."""
 
-    def __init__(self, folder: Path, *origins: str, tls: Certificate | None = None) -> None:
+    def __init__(self, folder: Path, *origins: str, tls: Certificate | None = None, registration: str = "open") -> None:
         self.database = folder / "chat.db"
         self.port = free_port()
         self.tcp = free_port()
         self.origins = origins
         self.tls = tls
+        self.registration = registration
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,6 +56,7 @@ class Server:
             f"127.0.0.1:{self.port}",
         ]
         command += ["--database", f"sqlite:///{self.database}"]
+        command += ["--registration", self.registration]
         for origin in self.origins:
             command += ["--origins", origin]
         if self.tls is not None:
@@ -97,6 +99,11 @@ class Server:
                 answers.append(json.loads(lines.readline()))
         assert not any(answer.get("errno") for answer in answers), answers
         return {key: answers[-1][key] for key in ("id", "name", "token")}
+
+    def invite(self, *options: str) -> str:
+        """What `trio-chat invite` prints."""
+        command = [sys.executable, "-m", "trio_chat", "invite", "--database", f"sqlite:///{self.database}", *options]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
     def stored(self, conv: str) -> list[str]:
         """The texts of a conversation's log."""

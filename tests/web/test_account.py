@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from tests.web.person import PASSWORD, Person, Persons
+from tests.web.programs import Server
 from tests.web.test_access import flawless
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -89,3 +90,59 @@ def test_what_a_deleted_account_leaves(people: Persons) -> None:
     bob.join_group(name)
     expect(bob.page.get_by_text("deleted user").first).to_be_visible()
     expect(bob.page.locator(".row .text").get_by_text("Deleted with its account")).to_be_visible()
+
+
+def test_registering_by_invitation(browser: Browser, tmp_path: Path) -> None:
+    """A right code and a wrong one, by a link and by hand; and a server that takes nobody."""
+    server = Server(tmp_path, registration="invitation")
+    server.start()
+    people = Persons(browser, server, lambda name: name)
+    try:
+        code = server.invite("--uses", "2")
+        # Who knows nothing of it is told, and what was written stays.
+        alice = people("alice", register=False)
+        page = alice.page
+        page.get_by_role("button", name="Create an account").click()
+        alice.fill_in()
+        page.get_by_role("button", name="Create an account").click()
+        expect(page.get_by_role("alert")).to_contain_text("by invitation only")
+        expect(page.get_by_label("Invitation")).to_be_focused()
+        expect(page.get_by_label("Name")).to_have_value("alice")
+        flawless(page, "by invitation")
+        page.get_by_label("Invitation").fill("no-such-code")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("This invitation is not valid")
+        page.keyboard.type(f" {code.upper()} ")  # in the place of the wrong one
+        page.keyboard.press("Enter")
+        page.locator("tc-sidebar").wait_for()
+        # Who has the code says so.
+        bob = people("bob", register=False)
+        bob.page.get_by_role("button", name="Create an account").click()
+        bob.fill_in()
+        bob.page.get_by_role("button", name="I have an invitation").click()
+        expect(bob.page.get_by_label("Password")).to_have_value(PASSWORD)
+        # The link leads straight there, also in a page that is open; it survives a reload, and is gone afterwards.
+        bob.page.evaluate(f"location.hash = 'invite={code}'")
+        bob.page.reload()
+        expect(bob.page.get_by_text("You are invited")).to_be_visible()
+        expect(bob.page.get_by_label("Invitation")).to_have_value(code)
+        flawless(bob.page, "invited")
+        bob.fill_in()
+        bob.page.get_by_role("button", name="Create an account").click()
+        bob.page.locator("tc-sidebar").wait_for()
+        assert bob.page.url == f"{server.address}/"
+        # It was good for two.
+        carol = people("carol", register=False)
+        carol.page.evaluate(f"location.hash = 'invite={code}'")
+        carol.fill_in()
+        carol.page.get_by_role("button", name="Create an account").click()
+        expect(carol.page.get_by_role("alert")).to_contain_text("used up")
+        server.stop()
+        server.registration = "closed"
+        server.start()
+        carol.page.get_by_role("button", name="Create an account").click()
+        expect(carol.page.get_by_role("alert")).to_contain_text("This server takes no new accounts.")
+        assert people.close() == []
+    finally:
+        people.close()
+        server.kill()

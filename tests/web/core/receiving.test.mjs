@@ -101,3 +101,18 @@ test("silence while an answer is awaited is noticed sooner", () => {
   assert.throws(() => alice.wait(), ConnectionLost);
   assert.ok(alice.now - start < 20);
 });
+
+test("a group that one was removed from, or left, is forgotten, and begins anew", () => {
+  const alice = new Person();
+  alice.online();
+  alice.deliver(4, "text", "g:7");
+  alice.receive({ msgid: 45, groupid: 7 });
+  assert.deepEqual(alice.named("left"), [{ group: 7 }]);
+  assert.ok(alice.wait().every(({ msgid }) => msgid !== 25)); // no receipt
+  alice.deliver(9, "text", "g:7");
+  assert.deepEqual(shown(alice), [4, 9]);
+  alice.protocol.request(45, { groupid: 7 }, alice.now);
+  const [leave] = alice.take();
+  alice.receive({ msgid: 24, ref: leave.ref, errno: 0 });
+  assert.deepEqual(alice.named("left"), [{ group: 7 }, { group: 7 }]);
+});

@@ -52,6 +52,12 @@ export class Inbox {
     else conv.target = Math.max(conv.target, seq);
   }
 
+  // One is not in it any more: who joins again begins anew.
+  forget(name) {
+    this.#convs.delete(name);
+    this.#receipts.delete(name);
+  }
+
   // The account has received up to `received`, perhaps on another device: the server will not deliver these.
   receivedElsewhere(name, received) {
     const conv = this.#convs.get(name);

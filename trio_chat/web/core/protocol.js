@@ -8,6 +8,7 @@
 //   refused {message, error}          an own message will never be stored
 //   online {friends, groups, id, name, token}    logged in (again)
 //   offline {reason}, signedOut {error}, presence, read, delivered, typing
+//   left {group}              the account is not in this group any more: it asked for it, here or elsewhere, or was removed
 //
 // `receive` and `tick` throw ConnectionLost where the connection is of no more use; the shell then closes it, calls
 // `lost`, connects again and calls `connected`. `deadline` says when `tick` is due. Times are seconds of any steady clock.
@@ -15,7 +16,7 @@
 import { Backoff } from "./backoff.js";
 import { delivered, messageRequest, parse } from "./frames.js";
 import { Inbox } from "./inbox.js";
-import { ChatError, ConnectionLost, Kind, refusal } from "./kinds.js";
+import { ChatError, ConnectionLost, groupConv, Kind, refusal } from "./kinds.js";
 import { Liveness } from "./liveness.js";
 import { Outgoing } from "./outgoing.js";
 import { allowed, transition } from "./session.js";
@@ -192,6 +193,9 @@ export class Protocol {
       case Kind.TYPING:
         this.#emit("typing", { conv: fields.conv, id: fields.id });
         break;
+      case Kind.LEAVE_GROUP:
+        this.#left(fields.groupid);
+        break;
       default: {
         const request = this.#underWay.get(fields.ref);
         if (request) {
@@ -216,6 +220,7 @@ export class Protocol {
     else if (request.fill) this.#fillAnswered(request.fill, error, fields, now);
     else if (error) request.reject?.(error);
     else {
+      if (request.kind === Kind.LEAVE_GROUP) this.#left(request.fields.groupid);
       if (ENDS_LOGIN.has(request.kind)) this.#signedOut(new ChatError("signed_out"));
       request.resolve?.(fields);
     }
@@ -266,6 +271,11 @@ export class Protocol {
     for (const seq of this.inbox.filled(fill, [...messages.keys()].sort((a, b) => a - b))) {
       this.#emit("message", { message: messages.get(seq), live: true });
     }
+  }
+
+  #left(group) {
+    this.inbox.forget(groupConv(group));
+    this.#emit("left", { group });
   }
 
   #signedOut(error) {

@@ -12,7 +12,7 @@ import { read, watch, write } from "./storage.js";
 import { Tabs } from "./tabs.js";
 
 const TYPING_EVERY = 3000;
-const LEFT = { bad_credentials: "expired", login_revoked: "revoked" };
+const LEFT = { bad_credentials: "expired", login_revoked: "revoked", disabled: "disabled" };
 const PATIENCE = 20000; // so long somebody waits for the answer to what they asked for
 
 export class Client extends EventTarget {
@@ -152,6 +152,9 @@ export class Client extends EventTarget {
       case "refused":
         this.#refused(detail);
         break;
+      case "left":
+        this.contacts.left(detail.group);
+        break;
       case "presence":
         this.store.meet(detail.id, { online: detail.online });
         break;
@@ -249,6 +252,7 @@ export class Client extends EventTarget {
     const entry = this.store.conversation(message.conv).pending.find((one) => one.key === message.key);
     if (!entry) return;
     entry.error = error.error;
+    if (error.error === "apart") this.contacts.findBlocked(); // perhaps on another device
     this.outbox.keep(entry);
     this.store.changed(message.conv, "lists");
   }

@@ -6,6 +6,7 @@ export class Contacts {
   #client;
   #asked = new Set(); // groups whose details were asked for on this connection
   #strangers = new Set();
+  #leaving = new Set(); // groups that somebody here asked to leave
 
   constructor(client) {
     this.#client = client;
@@ -20,7 +21,10 @@ export class Contacts {
     this.#strangers.clear();
     for (const person of this.#store.people.values()) person.online = person.friend = false;
     for (const friend of friends) this.#addFriend(friend);
+    const present = new Set(groups.map((group) => group.id));
+    for (const id of [...this.#store.groups.keys()]) if (!present.has(id)) this.left(id);
     for (const group of groups) this.#addGroup(group);
+    this.findBlocked();
     this.#store.changed("lists");
     this.#refresh();
   }
@@ -79,8 +83,13 @@ export class Contacts {
     this.#asked.add(id);
     try {
       const { group } = await this.#client.ask(Kind.GROUP_INFO, { groupid: id }, { repeatable: true });
-      this.#addGroup(group);
-    } catch {
+      if (group.users) this.#addGroup(group); // only its members are told who they are
+      else this.#outside(id, group.groupname);
+    } catch (error) {
+      if (error.error === "no_such_group") {
+        this.#outside(id, "");
+        return;
+      }
       this.#asked.delete(id); // shown by its number until it is asked for again
     }
   }
@@ -120,15 +129,92 @@ export class Contacts {
       if (error.error !== "no_such_group" || !/^#?\d{1,15}$/.test(asked)) throw error;
       id = Number(asked.replace("#", ""));
     }
-    if (this.#store.groups.has(id)) return groupConv(id);
-    const { group } = await this.#client.askNow(Kind.JOIN_GROUP, { groupid: id });
-    const conv = this.#joined(group);
-    this.#refresh(); // how long its log is
-    return conv;
+    return this.join(id);
+  }
+
+  // By number alone. Resolves to the name of its conversation.
+  async join(id) {
+    if (!this.#store.groups.has(id)) {
+      try {
+        this.#joined((await this.#client.askNow(Kind.JOIN_GROUP, { groupid: id })).group);
+      } catch (error) {
+        if (error.error !== "already_exists") throw error;
+        await this.details(id, true); // joined elsewhere
+      }
+      this.#refresh(); // how long its log is
+    }
+    return groupConv(id);
+  }
+
+  // What was not sent there yet is given up as well.
+  async leaveGroup(id) {
+    this.#leaving.add(id);
+    try {
+      await this.#client.askNow(Kind.LEAVE_GROUP, { groupid: id });
+    } catch (error) {
+      if (error.error !== "not_a_member" && error.error !== "no_such_group") throw error;
+      this.left(id);
+    } finally {
+      this.#leaving.delete(id);
+    }
+    const conv = groupConv(id);
+    for (const entry of this.#store.conversation(conv).pending) this.#client.discard(conv, entry.key);
+  }
+
+  // One is not in this group any more.
+  left(id) {
+    const group = this.#store.groups.get(id);
+    if (!group) return;
+    this.#outside(id, group.name);
+    if (!this.#leaving.has(id)) this.#client.dispatchEvent(new CustomEvent("removed", { detail: group }));
+  }
+
+  // End another one's membership; `barred`: for good.
+  async removeMember(id, userid, barred) {
+    try {
+      await this.#client.askNow(Kind.REMOVE_MEMBER, { groupid: id, userid, barred });
+    } catch (error) {
+      if (error.error !== "not_a_member") throw error; // has left
+    }
+    const group = this.#store.groups.get(id);
+    if (group) group.users = group.users.filter((user) => user.id !== userid);
+    this.#store.conversation(groupConv(id)).members?.delete(userid);
+    this.#store.changed("lists", groupConv(id));
+  }
+
+  // Whom one has blocked: known after each login, and asked for again where that may have changed.
+  async findBlocked() {
+    try {
+      const { users } = await this.#client.ask(Kind.BLOCKED, {}, { repeatable: true });
+      this.#store.blocked = new Map(users.map(({ id, name }) => [id, name]));
+      this.#store.changed("lists");
+    } catch {
+      // An old server, or none: the next login asks again.
+    }
+  }
+
+  async block(id) {
+    await this.#client.askNow(Kind.BLOCK, { userid: id });
+    this.#blocked({ id, name: this.#store.person(id)?.name ?? "" });
+  }
+
+  async unblock(id) {
+    await this.#client.askNow(Kind.UNBLOCK, { userid: id });
+    this.#blocked({ id, name: null });
+  }
+
+  #blocked(detail) {
+    this.told("blocked", detail);
+    this.#client.tabs.tell(this.#store.me, "blocked", detail);
   }
 
   told(type, detail) {
     if (type === "friend") this.#addFriend(detail);
+    else if (type === "blocked") {
+      if (detail.name === null) this.#store.blocked.delete(detail.id);
+      else this.#store.blocked.set(detail.id, detail.name);
+      this.#store.changed("lists");
+    }
     else if (type === "group") this.#addGroup(detail);
   }
 
@@ -145,6 +231,14 @@ export class Contacts {
     return groupConv(group.id);
   }
 
+  // A group that one is not in.
+  #outside(id, name) {
+    this.#store.groups.delete(id);
+    this.#store.groupNames.set(id, name);
+    this.#store.conversation(groupConv(id)).end();
+    this.#store.changed("lists", groupConv(id));
+  }
+
   #addFriend({ id, name, state }) {
     this.#store.meet(id, { name, online: state === "online", friend: true });
   }
@@ -152,6 +246,7 @@ export class Contacts {
   #addGroup({ id, groupname, groupdesc, users }) {
     const known = this.#store.groups.get(id);
     const members = users?.map((user) => ({ id: user.id, name: user.name, role: user.role, online: user.state === "online" }));
+    this.#store.groupNames.delete(id);
     this.#store.groups.set(id, { id, name: groupname, about: groupdesc ?? "", users: members ?? known?.users ?? [] });
     const conversation = this.#store.conversation(groupConv(id));
     conversation.forbidden = false;

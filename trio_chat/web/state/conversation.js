@@ -66,8 +66,17 @@ export class Conversation {
     if (!this.isKnown) this.told(seq, seq - 1);
   }
 
+  // One is not in it, or not any more: its log is not one's own, and begins anew for who joins again.
+  end() {
+    this.forbidden = true;
+    this.head = this.readSeq = 0;
+    this.isKnown = false;
+    this.preview = this.members = null;
+    for (const map of [this.typing, this.#messages, this.#keys, this.#marks]) map.clear();
+  }
+
   get unread() {
-    if (!this.isKnown) return 0;
+    if (!this.isKnown || this.forbidden) return 0;
     let count = Math.max(0, this.head - this.readSeq);
     if (count > 0 && count <= 500) {
       for (let seq = this.readSeq + 1; seq <= this.head; seq += 1) if (this.get(seq)?.from === this.me) count -= 1;

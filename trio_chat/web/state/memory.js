@@ -55,7 +55,7 @@ export class Memory {
     write(this.#name, {
       people: [...store.people.values()].filter((person) => person.name).sort((a, b) => Number(b.friend) - Number(a.friend)).slice(0, PEOPLE).map(({ id, name, friend }) => [id, name, friend ? 1 : 0]),
       groups: [...store.groups.values()].map(({ id, name, about }) => [id, name, about]),
-      conversations: store.listed.slice(0, CONVERSATIONS).map((one) => [one.conv, one.head, one.readSeq, short(one.last ?? one.preview)]),
+      conversations: store.listed.filter((one) => !one.forbidden).slice(0, CONVERSATIONS).map((one) => [one.conv, one.head, one.readSeq, short(one.last ?? one.preview)]),
     });
   }
 }

@@ -13,6 +13,8 @@ export class Store {
   loaded = false; // whether the list of conversations is known
   people = new Map(); // id -> {id, name, friend, online}
   groups = new Map(); // id -> {id, name, about, users: [{id, name, role, online}]}
+  groupNames = new Map(); // id -> the name of a group that one is not in; "" where there is none of this id
+  blocked = new Map(); // id -> name, of whom one has blocked
   conversations = new Map();
   current = null; // the name of the conversation that is shown
 
@@ -60,6 +62,8 @@ export class Store {
   reset() {
     this.people.clear();
     this.groups.clear();
+    this.groupNames.clear();
+    this.blocked.clear();
     this.conversations.clear();
     this.loaded = false;
     this.current = null;
@@ -93,7 +97,7 @@ export class Store {
   }
 
   get friends() {
-    return [...this.people.values()].filter((person) => person.friend);
+    return [...this.people.values()].filter((person) => person.friend && !this.blocked.has(person.id));
   }
 
   // Those to be listed, the latest first; those without any message at the end, by name.
@@ -110,7 +114,7 @@ export class Store {
 
   // The name that a conversation is shown by; empty where it is not known (yet).
   title(conv) {
-    if (isGroup(conv)) return this.groups.get(groupOf(conv))?.name ?? "";
+    if (isGroup(conv)) return this.groups.get(groupOf(conv))?.name ?? this.groupNames.get(groupOf(conv)) ?? "";
     return this.person(peerOf(conv, this.me))?.name ?? "";
   }
 

@@ -3,7 +3,7 @@
 import { context } from "./context.js";
 import { field, form, openDialog } from "./dialog.js";
 import { h } from "./dom.js";
-import { explain, language, t } from "./i18n.js";
+import { explain, isolated, language, t } from "./i18n.js";
 
 const section = (title, ...children) => h("details", { class: "account-part" }, h("summary", {}, title), ...children);
 
@@ -29,7 +29,7 @@ function action(label, act, style = "") {
 }
 
 export function openAccount() {
-  openDialog(t("account.title"), () => [changePassword(), logins(), data(), end()]);
+  openDialog(t("account.title"), () => [changePassword(), logins(), blocked(), data(), end()]);
 }
 
 function changePassword() {
@@ -77,6 +77,38 @@ function entry(login, load, said) {
   return h("li", {}, where, revoke);
 }
 
+function blocked() {
+  const { store, client } = context;
+  const list = h("ul", { class: "logins", "aria-label": t("block.list"), tabindex: "-1" });
+  const said = h("p", { class: "hint", role: "status" });
+  const none = h("p", { class: "hint" }, t("block.nobody"));
+  let shown = null;
+  const draw = () => {
+    if (shown === store.blocked.size && [...list.children].every((item) => store.blocked.has(Number(item.dataset.id)))) return; // and the focus stays
+    shown = store.blocked.size;
+    none.hidden = store.blocked.size > 0;
+    list.replaceChildren(...[...store.blocked].map(([id, name]) => h("li", { dataset: { id } }, h("bdi", {}, name || t("person.unknown", { id })),
+      h("button", { type: "button", class: "button", "aria-label": t("block.undoOf", { name: name || id }), onclick: async () => {
+        try {
+          await client.contacts.unblock(id);
+          said.textContent = t("block.undone", { name: isolated(name) });
+          draw();
+          (list.querySelector("button") ?? part.querySelector("summary")).focus();
+        } catch (error) {
+          said.textContent = explain(error);
+        }
+      } }, t("block.undo")))));
+  };
+  draw();
+  const part = section(t("block.list"), none, list, said);
+  part.addEventListener("toggle", async () => {
+    if (!part.open) return;
+    await client.contacts.findBlocked();
+    draw();
+  });
+  return part;
+}
+
 function data() {
   return section(t("account.data"), h("p", { class: "hint" }, t("account.dataHint")), ...action(t("account.dataDo"), async (say) => {
     const all = await context.client.account.export((count) => say(t("account.dataCount", { count })));
@@ -89,7 +121,6 @@ function data() {
 
 function end() {
   const secret = password(t("account.present"), "current-password");
-  const element = form([secret.element], t("account.deleteDo"), () => context.client.account.delete(secret.input.value));
-  element.querySelector("button").className = "button danger";
+  const element = form([secret.element], t("account.deleteDo"), () => context.client.account.delete(secret.input.value), { style: "danger" });
   return section(t("account.delete"), h("p", { class: "hint" }, t("account.deleteHint")), element);
 }

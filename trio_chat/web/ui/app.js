@@ -54,6 +54,7 @@ export class App extends Component {
       document.documentElement.dataset.view = "welcome";
       return;
     }
+    if (location.hash.startsWith("#invite=")) history.replaceState(null, "", location.pathname); // it has served
     this.conversation = h("tc-conversation", { hidden: true });
     this.nothing = h("div", { class: "nothing" });
     this.place.replaceChildren(h("a", { class: "skip", href: "#stage", onclick: (event) => this.#skip(event) }, t("skip")),
@@ -106,7 +107,7 @@ export class App extends Component {
 
   #skip(event) {
     event.preventDefault();
-    if (context.store.current) this.querySelector("#composer").focus();
+    if (context.store.current && !this.conversation.composer.hidden) this.querySelector("#composer").focus();
     else this.querySelector("#stage").focus();
   }
 }

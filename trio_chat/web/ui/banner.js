@@ -1,9 +1,9 @@
-// What is going on with the connection, where it is not simply there.
+// What is going on with the connection, where it is not simply there; and that one is not in a group any more.
 
 import { Link } from "../core/link.js";
 import { context } from "./context.js";
 import { Component, h } from "./dom.js";
-import { t } from "./i18n.js";
+import { isolated, t } from "./i18n.js";
 
 const PATIENCE = 1500; // a connection that is made sooner is not worth a word
 
@@ -17,7 +17,9 @@ export class Banner extends Component {
     this.text = h("span", {});
     this.button = h("button", { type: "button", class: "link", onclick: () => context.client.link.hurry() }, t("banner.now"));
     this.inner = h("div", { class: "banner", hidden: true }, this.text, this.button);
-    this.append(this.inner);
+    this.news = h("div", {});
+    this.append(this.inner, this.news);
+    context.client.addEventListener("removed", ({ detail }) => this.#removed(detail), { signal });
     context.store.watch(["connection"], () => this.draw(), signal);
     signal.addEventListener("abort", () => clearTimeout(this.#timer));
     this.draw();
@@ -35,6 +37,12 @@ export class Banner extends Component {
     if (this.text.textContent !== words) this.text.textContent = words;
     this.button.hidden = phase !== "waiting";
     if (!ready) this.#timer = setTimeout(() => this.draw(), patient ? PATIENCE : 1000);
+  }
+
+  #removed({ name }) {
+    const line = h("div", { class: "banner" }, h("span", {}, t("banner.removed", { name: isolated(name) })),
+      h("button", { type: "button", class: "link", onclick: () => line.remove() }, t("banner.understood")));
+    this.news.replaceChildren(line);
   }
 
   #words(phase, retryAt) {

@@ -8,6 +8,7 @@ import { Component, h, icon } from "./dom.js";
 import { openDetails } from "./details.js";
 import { t } from "./i18n.js";
 import { openSearch } from "./search.js";
+import "./stopped.js";
 import "./timeline.js";
 
 export class ConversationView extends Component {
@@ -18,9 +19,13 @@ export class ConversationView extends Component {
     this.header = h("header", { class: "bar" });
     this.timeline = h("tc-timeline");
     this.composer = h("tc-composer");
-    this.append(this.header, this.timeline, this.composer);
+    this.stopped = h("tc-stopped", { hidden: true });
+    this.append(this.header, this.timeline, this.composer, this.stopped);
     this.addEventListener("sent", () => this.timeline.toEnd());
-    context.store.watch(["lists", "*", "connection"], () => this.#drawHeader(), signal);
+    context.store.watch(["lists", "*", "connection"], () => {
+      this.#drawHeader();
+      this.#drawStopped();
+    }, signal);
   }
 
   // Show a conversation by its name; at `seq` where a search led there.
@@ -31,6 +36,7 @@ export class ConversationView extends Component {
     if (isGroup(conv)) client.contacts.details(groupOf(conv));
     this.timeline.show(store.conversation(conv), seq);
     this.composer.show(conv);
+    this.#drawStopped();
     if (!seq) this.composer.focus();
   }
 
@@ -50,12 +56,24 @@ export class ConversationView extends Component {
     this.header.replaceChildren(
       h("a", { class: "round quiet back", href: "#", "aria-label": t("back") }, icon("back")),
       h("button", { type: "button", class: "who", "aria-haspopup": "dialog", onclick: () => openDetails(conv) },
-        avatar(id, title, { group, online: person?.friend && id !== store.me ? person.online : null }),
+        avatar(id, title, { group, online: person?.friend && id !== store.me && !store.blocked.has(id) ? person.online : null }),
         h("span", { class: "names" },
           h("h2", { class: "name" }, h("bdi", {}, id === store.me && !group ? t("person.self", { name: title }) : title)),
           h("span", { class: "about" }, about))),
       h("button", { type: "button", class: "round quiet", "aria-label": t("search.inThis"), title: t("search.inThis"), onclick: () => openSearch(conv) }, icon("search")));
     if (focused >= 0) this.header.querySelectorAll("button, a")[focused]?.focus();
+  }
+
+  // Where one cannot write it says why instead. What was begun stays as a draft.
+  #drawStopped() {
+    if (!this.#conv || !context.store.session) return;
+    const stopped = this.stopped.show(this.#conv);
+    if (stopped === this.composer.hidden) return;
+    const focused = this.composer.contains(document.activeElement) || this.stopped.contains(document.activeElement);
+    this.composer.hidden = stopped;
+    if (!focused) return;
+    if (stopped) this.stopped.focus();
+    else this.composer.focus();
   }
 
   #about(conv, person) {
@@ -67,6 +85,7 @@ export class ConversationView extends Component {
       return users.length > 0 ? t("group.members", { count: users.length }) : "";
     }
     if (person?.id === store.me) return t("person.selfAbout");
+    if (store.blocked.has(peerOf(conv, store.me))) return t("block.is");
     if (!person?.friend) return t("person.stranger");
     if (!store.connection.online) return "";
     return person.online ? t("person.online") : t("person.offline");

@@ -3,10 +3,12 @@
 import { h, icon } from "./dom.js";
 import { explain, t } from "./i18n.js";
 
+let dialogs = 0;
+
 // `build(dialog)` gives the content.
-export function openDialog(title, build, { className = "" } = {}) {
-  const id = `dialog-${Date.now()}`;
-  const dialog = h("dialog", { class: `dialog ${className}`, "aria-labelledby": id });
+export function openDialog(title, build, { className = "", ...props } = {}) {
+  const id = `dialog-${(dialogs += 1)}`;
+  const dialog = h("dialog", { class: `dialog ${className}`, "aria-labelledby": id, ...props });
   const content = h("div", { class: "dialog-content" });
   dialog.append(
     h("header", { class: "dialog-head" }, h("h2", { id }, title),
@@ -19,6 +21,17 @@ export function openDialog(title, build, { className = "" } = {}) {
   dialog.showModal();
   dialog.querySelector("[autofocus]")?.focus();
   return dialog;
+}
+
+// Ask before something is done that cannot be taken back. `act` may fail: then it says why, and can be tried again. The
+// question is gone before `act` has done the last of its work, so that it may say where the focus goes.
+export function openQuestion(title, texts, label, act, choice = null) {
+  const id = `question-${dialogs}`;
+  const words = h("div", { id, class: "question" }, texts.filter(Boolean).map((text) => h("p", { dir: "auto" }, text)));
+  return openDialog(title, (dialog) => form([words, choice], label, async () => {
+    await act();
+    dialog.close();
+  }, { style: "destructive", cancel: () => dialog.close() }), { className: "narrow", role: "alertdialog", "aria-describedby": id });
 }
 
 export function closeDialogs() {
@@ -35,10 +48,12 @@ export function field(label, props = {}, hint = "") {
 }
 
 // A form whose submission does something that may fail: `act` is awaited, its error is said in plain words.
-export function form(children, label, act, { className = "form" } = {}) {
+// With `cancel` there is a second button, which has the focus: Enter alone destroys nothing.
+export function form(children, label, act, { style = "primary", cancel = null } = {}) {
   const problem = h("p", { class: "problem", role: "alert" });
-  const button = h("button", { type: "submit", class: "button primary" }, label);
-  const element = h("form", { class: className, novalidate: true }, children, problem, button);
+  const button = h("button", { type: "submit", class: `button ${style}` }, label);
+  const back = cancel && h("button", { type: "button", class: "button", autofocus: true, onclick: cancel }, t("cancel"));
+  const element = h("form", { class: "form", novalidate: true }, children, problem, back ? h("div", { class: "buttons" }, back, button) : button);
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (button.getAttribute("aria-busy") === "true") return;

@@ -34,6 +34,9 @@ export function t(key, values = {}) {
   return (text ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
+// A name within a sentence: its direction is its own.
+export const isolated = (name) => `\u2068${name}\u2069`;
+
 // An error in plain words.
 export function explain(error) {
   const key = `error.${error?.error}`;

@@ -86,7 +86,7 @@ export class Sidebar extends Component {
     return {
       group, id, typing,
       title: store.title(conv) || t(group ? "group.unknown" : "person.unknown", { id }),
-      online: person?.friend && id !== store.me && store.connection.online ? person.online : null,
+      online: person?.friend && !store.blocked.has(id) && id !== store.me && store.connection.online ? person.online : null,
       from: pending ? t("person.you") : from,
       text: text.slice(0, 120) || (conversation.head === 0 && store.loaded ? t("list.noMessages") : ""),
       time: conversation.activity ? when(conversation.activity) : "",

@@ -126,7 +126,7 @@ export class Timeline extends Component {
     const empty = conversation.head === 0 && conversation.pending.length === 0;
     const words = this.#beginning(conversation, empty, title);
     if (this.start.textContent !== words) this.start.textContent = words;
-    this.start.classList.toggle("empty", empty || conversation.forbidden);
+    this.start.classList.toggle("empty", empty);
     const last = conversation.last;
     let previous = last;
     const rows = conversation.pending.map((entry) => {
