@@ -236,8 +236,7 @@ async def test_where_it_cannot_be_written_the_try_is_not_answered(store: Store) 
             nursery.start_soon(guess)
         await becomes_true(lambda: len(node._notes) == 2)
         slow.go_on.set()
-    # The others did not suffer from it.
-    assert (unavailable, slow.transactions) == (1, 2)
+    assert unavailable == 1  # the others tried it again
     subject = _subject("pair", "7", CAFE)
     record = (await Guesses(store.database).read([subject]))[subject]
     assert 1 * 900_000 < record.until - record.latest <= 3 * 900_000  # the one that failed may have counted, or not
