@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import select
 import selectors
 import socket
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -182,31 +184,75 @@ def flood(server: Address, known: Facts) -> Facts:
 
 
 def crowd(server: Address, known: Facts) -> Facts:
-    """A group of very many who are all here, and a member who sends as fast as he may."""
+    """A very large group, some thousands of it here: one sends as fast as he may, another joins, asks who is in it, and leaves."""
     selector = selectors.DefaultSelector()
-    for number, token in enumerate(known["tokens"]):
-        sock = _log_in(server, token, number)
+    here = [_log_in(server, token, number) for number, token in enumerate(known["tokens"])]
+    sender, visitor = _log_in(server, known["sender"]), _log_in(server, known["visitor"])
+    for sock in (*here, sender, visitor):
         sock.setblocking(False)
         selector.register(sock, selectors.EVENT_READ)
-    sender = _log_in(server, known["sender"])
-    sender.setblocking(False)
-    selector.register(sender, selectors.EVENT_READ)
-    _say(connections=len(known["tokens"]))
-    frame = _frame(Kind.GROUP, groupid=known["group"], msg="hello everybody", ref=1)
+    _say(members=known["members"], **{"of them here": len(here) + 1})
+    group = known["group"]
+    visit = _Visit(visitor, [Kind.JOIN_GROUP, Kind.GROUP_INFO, Kind.LEAVE_GROUP], groupid=group)
+    frame = _frame(Kind.GROUP, groupid=group, msg="hello everybody", ref="sent")
     stored = refused = received = 0
     due = 0.0
     for _ in _still():
         if time.monotonic() >= due:
-            due = time.monotonic() + 10
+            due = math.inf
             sender.send(frame)
+        visit.go_on()
         for sock, _data in _ready(selector, 0.01):
             data = sock.recv(1 << 16)
+            if not data:
+                raise ConnectionError("the server has hung up on a member")
             received += data.count(b"hello everybody")
-            if sock is sender:
-                stored += data.count(b'"errno":0')
-                refused += data.count(b"rate_limited")
-                due = time.monotonic() + (0.1 if b"rate_limited" in data else 0)
-    return {"messages": stored, "refused": refused, "deliveries": received}
+            if b'"msgid":22' in data:
+                sock.send(_frame(Kind.PONG))
+            if sock is visitor:
+                visit.take(data)
+            elif sock is sender and b'"ref":"sent"' in data:
+                fails = b"rate_limited" in data
+                refused, stored = refused + fails, stored + (not fails)
+                due = time.monotonic() + 0.1 * fails
+    return {"messages": stored, "refused": refused, "deliveries": received, **visit.took()}
+
+
+class _Visit:
+    """Makes these requests, one after the other, with some time between them, again and again, and takes their times."""
+
+    def __init__(self, sock: socket.socket, kinds: list[Kind], **fields: Any) -> None:
+        self._sock = sock
+        self._kinds = kinds
+        self._fields = fields
+        self._times: list[list[float]] = [[] for _ in kinds]
+        self._next = 0
+        self._asked: float | None = None
+        self._due = 0.0
+        self._rest = b""
+
+    def go_on(self) -> None:
+        if self._asked is None and time.monotonic() >= self._due:
+            self._asked = time.monotonic()
+            self._sock.sendall(_frame(self._kinds[self._next], ref="visit", **self._fields))
+
+    def take(self, data: bytes) -> None:
+        *frames, self._rest = (self._rest + data).split(b"\n")
+        for frame in frames:
+            if b'"ref":"visit"' in frame and self._asked is not None:
+                if b'"errno":0' not in frame:
+                    raise ConnectionError(frame.decode())
+                self._times[self._next].append(time.monotonic() - self._asked)
+                self._next = (self._next + 1) % len(self._kinds)
+                self._asked, self._due = None, time.monotonic() + 0.1
+
+    def took(self) -> Facts:
+        """The middle one of each request's times, in ms."""
+        return {
+            f"a {kind.name}, ms": round(statistics.median(times) * 1000, 1)
+            for kind, times in zip(self._kinds, self._times, strict=True)
+            if times
+        }
 
 
 def storm(server: Address, known: Facts) -> Facts:

@@ -14,7 +14,7 @@ from bench.attacks import Measured, Sizes, Town, measure, town
 
 pytestmark = pytest.mark.slow
 
-SIZES = Sizes(pairs=5, idle=2500, slow=60, deaf=20, group=100, storm=30, seconds=3.0, login_seconds=4)
+SIZES = Sizes(pairs=5, idle=2500, slow=60, deaf=20, group=100, here=90, storm=30, seconds=3.0, login_seconds=4)
 MIB = 2**20
 
 
@@ -64,6 +64,7 @@ async def test_flood(attacked: Measured) -> None:
 
 async def test_crowd(attacked: Measured) -> None:
     assert attacked.found["deliveries"] > 0
+    assert attacked.found["a JOIN_GROUP, ms"] > 0
 
 
 async def test_storm(attacked: Measured) -> None:
