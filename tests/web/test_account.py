@@ -138,8 +138,10 @@ def test_registering_by_invitation(browser: Browser, tmp_path: Path) -> None:
         carol.page.get_by_role("button", name="Create an account").click()
         expect(carol.page.get_by_role("alert")).to_contain_text("used up")
         server.stop()
+        expect(carol.page.locator(".banner:visible")).to_have_count(1)
         server.registration = "closed"
         server.start()
+        expect(carol.page.locator(".banner:visible")).to_have_count(0)
         carol.page.get_by_role("button", name="Create an account").click()
         expect(carol.page.get_by_role("alert")).to_contain_text("This server takes no new accounts.")
         assert people.close() == []

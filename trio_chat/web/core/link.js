@@ -79,7 +79,9 @@ export class Link {
     };
     socket.onmessage = (event) => {
       if (socket !== this.#socket) return;
+      const before = this.#protocol.state;
       this.run((protocol, now) => protocol.receive(event.data, now));
+      if (this.#protocol.state !== before) this.#changed();
       if (this.#protocol.state === "online" && this.failures > 0) {
         this.failures = 0;
         this.#backoff.reset();

@@ -123,7 +123,7 @@ export default {
   "timeline.empty": "No messages yet. Say hello to {name}!",
   "timeline.emptySelf": "Nothing here yet. Leave yourself a note!",
   "timeline.emptyGroup": "No messages yet. Write the first one in {name}!",
-  "timeline.forbidden": "Its messages are for its members.",
+  "timeline.forbidden": "Only its members see the messages.",
   "timeline.unread": "New messages",
   "timeline.jump": "To the latest message",
   "timeline.jumpUnread.one": "To the latest message, {count} unread",
