@@ -82,7 +82,7 @@ class Connection(Receiver):
         self._typing: dict[str, float] = {}
         self._ended: trio.Event | None = None
 
-    # -- its life -------------------------------------------------------------------------------------------------------
+    # -- its life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the client until it or the server ends the connection. Never raises but `Cancelled`."""
@@ -154,7 +154,7 @@ class Connection(Receiver):
         if self._ended is not None:
             self._ended.set()
 
-    # -- its requests ---------------------------------------------------------------------------------------------------
+    # -- its requests -------------------------------------------------------------------------------------------------
 
     def _begin(self, frame: bytes) -> Pending | None:
         """Check a request and do it, or return it where it has to await something."""
@@ -194,7 +194,7 @@ class Connection(Receiver):
             self._fail(kind, ref, Internal())
         return True
 
-    # -- who it is ------------------------------------------------------------------------------------------------------
+    # -- who it is ----------------------------------------------------------------------------------------------------
 
     @property
     def origin(self) -> Origin:
@@ -235,7 +235,7 @@ class Connection(Receiver):
             if self.node.router.detach(self, account):
                 self.node.presence.left(account.id)
 
-    # -- its place in the conversations ---------------------------------------------------------------------------------
+    # -- its place in the conversations -------------------------------------------------------------------------------
 
     def leave(self, conv: str) -> None:
         """The account is not in a conversation any more: forget where this connection was in it. Never blocks."""

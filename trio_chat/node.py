@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
     from trio_chat.doorkeeper import Doorkeeper
+    from trio_chat.hints import Hints
+    from trio_chat.look import Look
     from trio_chat.meter import Rates
     from trio_chat.router import Router
     from trio_chat.services.accounts import AccountService
@@ -58,6 +60,8 @@ class Node:
     relationships: Relationships
     search: SearchService
     router: Router
+    look: Look
+    hints: Hints
     receipts: Receipts
     presence: Presence
     writer: Writer

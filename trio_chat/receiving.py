@@ -83,7 +83,7 @@ class Receiver(Sender):
         # Set when what waits becomes less; there while somebody waits for it.
         self._room: trio.Event | None = None
 
-    # -- reading --------------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
@@ -212,7 +212,7 @@ class Receiver(Sender):
             size += sum(len(item) for item in self._waiting if isinstance(item, bytes))
         return size
 
-    # -- requests, one after the other ----------------------------------------------------------------------------------
+    # -- requests, one after the other --------------------------------------------------------------------------------
 
     def _take(self, frame: bytes) -> None:
         """Do a request now, or have it wait for its turn behind those that wait already."""
@@ -256,7 +256,7 @@ class Receiver(Sender):
     async def _perform(self, pending: Pending) -> bool:
         """Do a request that awaits something. Returns False where the database was away."""
 
-    # -- messages in flight ---------------------------------------------------------------------------------------------
+    # -- messages in flight -------------------------------------------------------------------------------------------
 
     @property
     def storing(self) -> bool:

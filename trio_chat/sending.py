@@ -84,7 +84,7 @@ class Sender(ABC):
         self._next_frame_at = 0.0
         self._reason = End.DONE
 
-    # -- what it gets ---------------------------------------------------------------------------------------------------
+    # -- what it gets -------------------------------------------------------------------------------------------------
 
     def answer(self, kind: Kind, ref: Ref | None, fields: dict[str, Any]) -> None:
         """Send the one answer to a request."""
@@ -152,7 +152,7 @@ class Sender(ABC):
         for number, part in enumerate(parts, 1):
             self.send(part, (receipt,) if number == len(parts) else (), delivery=True)
 
-    # -- how it is sent -------------------------------------------------------------------------------------------------
+    # -- how it is sent -----------------------------------------------------------------------------------------------
 
     @property
     def unsent(self) -> int:
@@ -234,7 +234,7 @@ class Sender(ABC):
                     self._drained = trio.Event()
                 await self._drained.wait()
 
-    # -- its end --------------------------------------------------------------------------------------------------------
+    # -- its end ------------------------------------------------------------------------------------------------------
 
     def close(self, reason: End) -> None:
         """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""

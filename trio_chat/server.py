@@ -28,12 +28,16 @@ from trio_chat import __version__
 from trio_chat.bus.contract import Bus
 from trio_chat.bus.local import LocalBus
 from trio_chat.bus.redis import RedisBus
+from trio_chat.channels import Channels
 from trio_chat.config import NO_LIMIT, Address, Limits, Settings, default_database
 from trio_chat.connection import Connection
 from trio_chat.counters import Counters
 from trio_chat.doorkeeper import Doorkeeper, turn_away
+from trio_chat.doubts import Doubts
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.health import Health
+from trio_chat.hints import Hints
+from trio_chat.look import Look
 from trio_chat.meter import Rates
 from trio_chat.metrics import metrics_page, watch_loop
 from trio_chat.node import Node
@@ -338,7 +342,8 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
     async with trio.open_nursery() as parts:
         try:
             await parts.start(node.router.run)
-            await parts.start(bus.run, node.router)
+            await parts.start(node.look.run)
+            await parts.start(bus.run, node.hints)
             await parts.start(node.relationships.run)
             await parts.start(node.receipts.run)
             await parts.start(node.endings.run)
@@ -383,8 +388,11 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
     connections: dict[Connection, None] = {}
     # Not the node's name alone: what another one of that name says is not one's own.
     life = f"{name} {secrets.token_hex(4)}"
-    router = Router(messages, foundation.bus, receipts, life, settings.sweep, counters)
-    receipts.tell = router.publish_delivered
+    channels, doubts = Channels(foundation.bus), Doubts()
+    router = Router(messages, foundation.bus, channels, receipts)
+    look = Look(router, doubts, messages, settings.sweep)
+    hints = Hints(router, look, doubts, foundation.bus, channels, life, counters)
+    receipts.tell = hints.publish_delivered
     guard = LoginGuard(
         Guesses(database),
         guesses=limits.guesses,
@@ -402,13 +410,14 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         shortest=settings.password_length,
     )
     logins = LoginService(Logins(database), accounts)
-    endings = Endings(Logins(database), router, settings.sweep)
+    endings = Endings(Logins(database), router, hints, settings.sweep)
     authorization = Authorization(groups, messages, router)
     chat = ChatService(
         messages,
         accounts,
         authorization,
         router,
+        hints,
         receipts,
         message_limit=limits.message,
         history_limit=limits.history,
@@ -429,14 +438,17 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         admission=Admission(limits.logins),
         authorization=authorization,
         chat=chat,
-        group_service=GroupService(groups, authorization, router, receipts, members=limits.members),
-        relationships=Relationships(Relations(database), messages, router),
+        group_service=GroupService(groups, authorization, router, hints, receipts, members=limits.members),
+        relationships=Relationships(Relations(database), messages, router, hints, doubts),
         search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
+        look=look,
+        hints=hints,
         receipts=receipts,
         presence=Presence(
             PresenceTable(database),
             router,
+            hints,
             receipts,
             name=name,
             bus=describe(settings.bus),
@@ -446,6 +458,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         writer=Writer(
             Appender(database, clock),
             router,
+            hints,
             counters,
             batch=limits.batch,
             limit=limits.queue,

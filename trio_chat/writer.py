@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from trio_chat.errors import Internal, RequestError, Unavailable
+from trio_chat.hints import Hints
 from trio_chat.router import Router
 from trio_chat.store.append import Appender, Draft, Stored
 from trio_chat.store.contract import OutcomeUnknown
@@ -63,10 +64,19 @@ class Writer:
     """
 
     def __init__(
-        self, appender: Appender, router: Router, counters: Counters, *, batch: int, limit: int, patience: float
+        self,
+        appender: Appender,
+        router: Router,
+        hints: Hints,
+        counters: Counters,
+        *,
+        batch: int,
+        limit: int,
+        patience: float,
     ) -> None:
         self._appender = appender
         self._router = router
+        self._hints = hints
         self._counters = counters
         self._batch = batch
         self._limit = limit
@@ -203,7 +213,7 @@ class Writer:
                 origin.close(End.FAILED)
         self._counters.stored += len(deliveries)
         try:
-            self._router.publish(deliveries)
+            self._hints.publish(deliveries)
         except Exception:
             # The other nodes find these in the log.
             log.exception("messages not published", messages=len(deliveries))

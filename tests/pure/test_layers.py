@@ -71,6 +71,9 @@ CHECKER = tuple(
 )
 CORE = (
     "router",
+    "fanout",
+    "look",
+    "hints",
     "channels",
     "doubts",
     "writer",
@@ -152,6 +155,8 @@ LAYERS = (
             "bus.contract",
             "names",
             "services.*",
+            "doubts",
+            "hints",
             "router",
             "session.Identity",
             "session.Dialect",

@@ -59,5 +59,5 @@ async def test_a_break_while_writing_ends_the_connection(server: Server) -> None
 
 async def test_nonsense_on_the_bus_is_logged_and_dropped(server: Server) -> None:
     events = [b"", b"x", b"node\n{}", b'node\n{"msgid":26,"a":1}', b"node\n" + b"[" * 100_000, b"node\n[1]"]
-    server.node.router.receive([("u:1", payload) for payload in events])
-    server.node.router.receive([("presence", payload) for payload in events])
+    server.node.hints.receive([("u:1", payload) for payload in events])
+    server.node.hints.receive([("presence", payload) for payload in events])

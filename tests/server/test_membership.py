@@ -162,7 +162,7 @@ async def test_a_hint_that_comes_after_its_opposite_lets_nobody_in(server: Serve
         group = await group_of(alice, bob)
         await bob.ok(Kind.LEAVE_GROUP, groupid=group)
         router = server.node.router
-        router.receive([("u:2", b"another node\n[2,%d,0]" % group)])
+        server.node.hints.receive([("u:2", b"another node\n[2,%d,0]" % group)])
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert router.accounts[2].groups == {}
         assert (await bob.call(Kind.HISTORY, conv=f"g:{group}"))["error"] == "not_a_member"

@@ -530,7 +530,7 @@ async def test_a_conversation_that_begins_here_during_a_login_is_forgotten_with_
             found = await cursors(self, userid)
             # As if it came from another node, and the look at the database had found it first.
             await node.writer._appender.append([Draft(conv, alice, "alice", bob, "hello", "", None)])
-            assert node.router._open_direct(conv, alice, bob)
+            assert node.router.open_direct(conv, alice, bob)
             return found
 
         monkeypatch.setattr(MessageLog, "cursors", begin_after_reading)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.run import simulate
+from trio_chat.look import Look
 from trio_chat.router import Router
 from trio_chat.services.chat import ChatService
 from trio_chat.services.presence import Presence
@@ -55,7 +56,7 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any], tuple[str, ...]]] = {
     "believes that every commit happened whose answer was lost": (Writer, "_was_stored", _yes, ("database-failing",)),
     "passes holes": (Router, "arrive", _jumps, ("bus-weather",)),
     "does not clear dead nodes": (Presence, "_clear_dead", _nothing, ("node-kill",)),
-    "never looks for what the bus lost": (Router, "_apply", _nothing, ("bus-weather", "bus-flap")),
+    "never looks for what the bus lost": (Look, "_apply", _nothing, ("bus-weather", "bus-flap")),
     "forgets keys": (Appender, "append", _forgetful, ("clients-reset",)),
     "takes for received what was not delivered": (ChatService, "received", _receives_all, ("clients-reset",)),
     "is born again without its users": (Presence, "_reconcile", _nothing, ("node-freeze",)),

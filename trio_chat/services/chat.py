@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from trio_chat.errors import BadRequest, NoSuchUser, TooLarge
+from trio_chat.hints import Hints
 from trio_chat.router import LocalAccount, Router
 from trio_chat.services.accounts import AccountService
 from trio_chat.services.authorization import Authorization
@@ -34,6 +35,7 @@ class ChatService:
         accounts: AccountService,
         authorization: Authorization,
         router: Router,
+        hints: Hints,
         receipts: Receipts,
         *,
         message_limit: int,
@@ -44,6 +46,7 @@ class ChatService:
         self._accounts = accounts
         self._authorization = authorization
         self._router = router
+        self._hints = hints
         self._receipts = receipts
         self._message_limit = message_limit
         self._history_limit = history_limit
@@ -115,7 +118,7 @@ class ChatService:
         position = min(seq, cursor.last_seq)
         if position > cursor.seen:
             await self._log.mark_seen(account.id, conv, position)
-            self._router.publish_read(account.id, conv, position)
+            self._hints.publish_read(account.id, conv, position)
 
     async def history(self, request: History) -> dict[str, Any]:
         """A page of a conversation's log, rising, with `more` where the log goes on in this direction.
@@ -171,7 +174,7 @@ class ChatService:
 
     def typing(self, account: LocalAccount, conv: str) -> None:
         """Tell the others that the account's user is writing something."""
-        self._router.publish_typing(account.id, conv)
+        self._hints.publish_typing(account.id, conv)
 
 
 _formatted: tuple[int, str] = (0, "")

@@ -17,6 +17,7 @@ import trio
 
 from trio_chat.background import as_unavailable
 from trio_chat.errors import Unavailable
+from trio_chat.hints import Hints
 from trio_chat.router import Router
 from trio_chat.services.tokens import digest_of
 from trio_chat.store.logins import Logins, Standing
@@ -41,19 +42,20 @@ class Endings:
 
     gone: Callable[[int], None] | None = None
 
-    def __init__(self, logins: Logins, router: Router, sweep: float) -> None:
+    def __init__(self, logins: Logins, router: Router, hints: Hints, sweep: float) -> None:
         self._logins = logins
         self._router = router
+        self._hints = hints
         self._sweep = sweep
         self._pending: set[int] = set()
         self._spared: set[Connection] = set()
         self._wake = trio.Event()
-        router.take_hints(CHANNEL, lambda body: self.check(int(body)))
+        hints.take_hints(CHANNEL, lambda body: self.check(int(body)))
 
     def tell(self, userid: int) -> None:
         """A login of this account was ended: look at its connections, here and on the other nodes. Never blocks."""
         self.check(userid)
-        self._router.publish_hint(CHANNEL, b"%d" % userid)
+        self._hints.publish_hint(CHANNEL, b"%d" % userid)
 
     def check(self, userid: int) -> None:
         """Look soon whether the connections of this account here may go on. Never blocks."""

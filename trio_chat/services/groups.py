@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from trio_chat.errors import BadRequest, NoSuchGroup
+from trio_chat.hints import Hints
 from trio_chat.names import check_group_name
 from trio_chat.router import LocalAccount, Router
 from trio_chat.services.authorization import Authorization
@@ -24,11 +25,19 @@ class GroupService:
     """All may raise `Unavailable`; cancelling is safe. `members` is how many of a group's are told at most."""
 
     def __init__(
-        self, groups: Groups, authorization: Authorization, router: Router, receipts: Receipts, *, members: int
+        self,
+        groups: Groups,
+        authorization: Authorization,
+        router: Router,
+        hints: Hints,
+        receipts: Receipts,
+        *,
+        members: int,
     ) -> None:
         self._groups = groups
         self._authorization = authorization
         self._router = router
+        self._hints = hints
         self._receipts = receipts
         self._members = members
 
@@ -37,14 +46,14 @@ class GroupService:
         check_group_name("groupname", name)
         with self._router.loading(account.id):
             groupid = await self._groups.create(account.id, name, description)
-            self._router.publish_joined(account.id, groupid, 0)
+            self._hints.publish_joined(account.id, groupid, 0)
         return groupid
 
     async def join(self, account: LocalAccount, groupid: int) -> GroupRecord:
         """Raises `NoSuchGroup`, `AlreadyExists`, `Forbidden`."""
         with self._router.loading(account.id):
             position = await self._groups.join(account.id, groupid)
-            self._router.publish_joined(account.id, groupid, position)
+            self._hints.publish_joined(account.id, groupid, position)
         return self.as_seen(account, await self._groups.get(groupid, self._members))
 
     async def info(self, account: LocalAccount, request: GroupInfo) -> dict[str, Any]:
@@ -76,12 +85,12 @@ class GroupService:
         """End one's membership. Raises `NoSuchGroup`, `NotAMember`."""
         with self._router.loading(account.id):
             await self._groups.leave(account.id, groupid)
-            self._router.publish_left(account.id, groupid, connection)
+            self._hints.publish_left(account.id, groupid, connection)
 
     async def remove(self, account: LocalAccount, request: RemoveMember) -> None:
         """End another one's membership. Raises as `Groups.remove`."""
         if await self._groups.remove(account.id, request.groupid, request.userid, request.barred):
-            self._router.publish_left(request.userid, request.groupid)
+            self._hints.publish_left(request.userid, request.groupid)
 
     def as_seen(self, account: LocalAccount, group: GroupRecord) -> GroupRecord:
         """A group with its members' presence as the account is to know it."""

@@ -17,6 +17,7 @@ import trio
 
 from trio_chat.background import as_unavailable
 from trio_chat.errors import Forbidden, StartupError, Unavailable
+from trio_chat.hints import Hints
 from trio_chat.router import Router
 from trio_chat.services.receipts import Receipts
 from trio_chat.store.presence import NodeRecord, PresenceTable
@@ -42,6 +43,7 @@ class Presence:
         self,
         table: PresenceTable,
         router: Router,
+        hints: Hints,
         receipts: Receipts,
         *,
         name: str,
@@ -51,6 +53,7 @@ class Presence:
     ) -> None:
         self._table = table
         self._router = router
+        self._hints = hints
         self._receipts = receipts
         self._name = name
         self._bus = bus
@@ -139,7 +142,7 @@ class Presence:
                 await self._wait_settled()
             change = await self._table.enter(userid, self._node, exclusive)
             if change is not None:
-                self._router.publish_states([change])
+                self._hints.publish_states([change])
             yield
         finally:
             self._entering[userid] -= 1
@@ -191,7 +194,7 @@ class Presence:
                         # First what they received: their next login, on whatever node, begins there.
                         await self._receipts.flush()
                         changes = await self._table.leave(list(self._leaving), self._node)
-                    self._router.publish_states(changes)
+                    self._hints.publish_states(changes)
                 self._failed = False
             except Unavailable:
                 self._failed = True
@@ -246,7 +249,7 @@ class Presence:
         done = False
         while not done:
             changes, done = await self._table.clear_strays(_PAGE)
-            self._router.publish_states(changes)
+            self._hints.publish_states(changes)
 
     async def _clear_dead(self) -> None:
         now = trio.current_time()
@@ -274,4 +277,4 @@ class Presence:
         done = not nodes
         while not done:
             changes, done = await self._table.clear_nodes(nodes, _PAGE)
-            self._router.publish_states(changes)
+            self._hints.publish_states(changes)

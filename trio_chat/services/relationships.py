@@ -5,7 +5,9 @@ from __future__ import annotations
 import trio
 
 from trio_chat.background import as_unavailable
+from trio_chat.doubts import Doubts
 from trio_chat.errors import BadRequest, Unavailable
+from trio_chat.hints import Hints
 from trio_chat.router import Router
 from trio_chat.store.log import MessageLog
 from trio_chat.store.relations import Relations
@@ -20,10 +22,14 @@ _RETRY = 0.25
 class Relationships:
     """All that await may raise `Unavailable`; cancelling is safe."""
 
-    def __init__(self, relations: Relations, messages: MessageLog, router: Router) -> None:
+    def __init__(
+        self, relations: Relations, messages: MessageLog, router: Router, hints: Hints, doubts: Doubts
+    ) -> None:
         self._relations = relations
         self._log = messages
         self._router = router
+        self._hints = hints
+        self._doubts = doubts
 
     async def block(self, userid: int, other: int) -> None:
         """A user wants nothing of another any more. Raises `NoSuchUser`, `BadRequest`."""
@@ -47,13 +53,13 @@ class Relationships:
 
     async def _changed(self, *users: int) -> None:
         # On this node it holds with the answer; the other nodes are told, or find it by their look.
-        self._router.publish_apart(*users)
+        self._hints.publish_apart(*users)
         for userid in users:
             await self._find_apart(userid)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Settle what the bus or a look raised doubts about, until cancelled. Where the database is away it is tried again."""
-        doubts = self._router.doubts
+        doubts = self._doubts
         task_status.started()
         while True:
             await doubts.wait()
