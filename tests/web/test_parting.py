@@ -110,6 +110,7 @@ def test_what_happened_while_one_was_away(people: Persons) -> None:
     expect(bob.page.get_by_text(re.compile(f"not in the group .*{group}"))).to_be_visible()
     bob.page.get_by_role("button", name="Close").click()
     # What was written for it is not lost, and says what became of it.
+    bob.page.reload()
     bob.entry(group).click()
     expect(bob.page.locator(".failure")).to_contain_text("You are not a member here.")
     bob.page.get_by_role("button", name="Join", exact=True).click()
@@ -178,6 +179,7 @@ def test_somebody_is_blocked_by_keyboard_alone(people: Persons) -> None:
     expect(focused(page)).to_have_text("Blocked people")
     press("Escape")
     expect(alice.composer).to_be_visible()
+    expect(page.locator(".stage .about")).to_have_text("Online")
     expect(tab.entry(bob.name)).to_be_visible()
     expect(bob.page.locator(".stage .about")).to_have_text("Online")
     bob.page.get_by_role("button", name="Try again").click()

@@ -1,6 +1,6 @@
 // Ties the protocol to the store: what happens on the connection, and what the person wants.
 
-import { ChatError, Kind } from "../core/kinds.js";
+import { ChatError, groupOf, Kind } from "../core/kinds.js";
 import { Link } from "../core/link.js";
 import { Protocol } from "../core/protocol.js";
 import { Account } from "./account.js";
@@ -252,7 +252,9 @@ export class Client extends EventTarget {
     const entry = this.store.conversation(message.conv).pending.find((one) => one.key === message.key);
     if (!entry) return;
     entry.error = error.error;
-    if (error.error === "apart") this.contacts.findBlocked(); // perhaps on another device
+    // Done on another device, perhaps.
+    if (error.error === "apart") this.contacts.findBlocked();
+    if (error.error === "not_a_member") this.contacts.details(groupOf(message.conv), true);
     this.outbox.keep(entry);
     this.store.changed(message.conv, "lists");
   }

@@ -24,6 +24,7 @@ export class Contacts {
     const present = new Set(groups.map((group) => group.id));
     for (const id of [...this.#store.groups.keys()]) if (!present.has(id)) this.left(id);
     for (const group of groups) this.#addGroup(group);
+    for (const conv of this.#store.conversations.keys()) if (isGroup(conv) && !present.has(groupOf(conv))) this.details(groupOf(conv)); // its name
     this.findBlocked();
     this.#store.changed("lists");
     this.#refresh();

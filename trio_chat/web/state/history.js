@@ -1,6 +1,6 @@
 // Looking up parts of the log, block by block, when somebody is about to look at them.
 
-import { Kind } from "../core/kinds.js";
+import { groupOf, isGroup, Kind } from "../core/kinds.js";
 import { delivered } from "../core/frames.js";
 import { BLOCK } from "./conversation.js";
 
@@ -78,6 +78,7 @@ export class History {
         if (error.error === "signed_out") return;
         if (error.error === "not_a_member" || error.error === "no_such_group") {
           conversation.forbidden = true;
+          if (isGroup(conversation.conv)) this.#client.contacts.left(groupOf(conversation.conv));
           this.#client.store.changed(conversation.conv);
           return;
         }

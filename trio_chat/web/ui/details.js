@@ -53,7 +53,12 @@ function person(id, content) {
     content.focus();
   });
   return [head, known?.friend ? [] : add,
-    h("button", { type: "button", class: "button danger", dataset: { focus: "block" }, "aria-haspopup": "dialog", onclick: () => askToBlock(id, name, () => content.focus()) }, t("block.open"))].flat();
+    h("button", { type: "button", class: "button danger", dataset: { focus: "block" }, "aria-haspopup": "dialog", onclick: () => back(askToBlock(id, name), content) }, t("block.open"))].flat();
+}
+
+// After a question the focus is where it was, or, where that has gone, at the beginning.
+function back(question, content) {
+  question.addEventListener("close", () => content.contains(document.activeElement) || content.focus());
 }
 
 // What the dialog shows of a group.
@@ -73,7 +78,7 @@ function group(id, content, dialog) {
   if (!known) return [head];
   const remove = (user) => creates && user.id !== store.me
     && h("button", { type: "button", class: "link danger", dataset: { focus: `remove-${user.id}` }, "aria-haspopup": "dialog", "aria-label": t("remove.of", { name: user.name }),
-      onclick: () => askToRemove(known, user, () => content.focus()) }, t("remove.do"));
+      onclick: () => back(askToRemove(known, user), content) }, t("remove.do"));
   return [head, h("h3", {}, t("group.members", { count: users.length })),
     h("ul", { class: "members" }, users.map((user) => h("li", {}, member(user), remove(user)))),
     h("button", { type: "button", class: "button danger", dataset: { focus: "leave" }, "aria-haspopup": "dialog", onclick: () => askToLeave(id, name, () => {

@@ -23,8 +23,7 @@ export function openDialog(title, build, { className = "", ...props } = {}) {
   return dialog;
 }
 
-// Ask before something is done that cannot be taken back. `act` may fail: then it says why, and can be tried again. The
-// question is gone before `act` has done the last of its work, so that it may say where the focus goes.
+// Ask before something is done that cannot be taken back. `act` may fail: then it says why, and can be tried again.
 export function openQuestion(title, texts, label, act, choice = null) {
   const id = `question-${dialogs}`;
   const words = h("div", { id, class: "question" }, texts.filter(Boolean).map((text) => h("p", { dir: "auto" }, text)));
