@@ -41,7 +41,7 @@ def test_password_logins_data_and_the_end(people: Persons, tmp_path: Path) -> No
     phone.page.locator("tc-sidebar").wait_for()
     part = account(alice, "Change the password")
     part.get_by_label("Your present password").fill("wrong")
-    part.get_by_label("The new one").fill("another secret")
+    part.get_by_label("New password").fill("another secret")
     part.get_by_role("button", name="Change it").click()
     expect(part.get_by_role("alert")).to_contain_text("do not go together")
     part.get_by_label("Your present password").fill(PASSWORD)

@@ -48,7 +48,7 @@ def test_a_group_is_left(people: Persons) -> None:
     expect(bob.page.locator(".banner:visible")).to_have_count(0)  # nobody is told what they did
     # The other tab stood in it.
     expect(tab.composer).to_be_hidden()
-    expect(tab.page.get_by_text("You are not in this group.")).to_be_visible()
+    expect(tab.page.locator(".stopped").get_by_text("You are not in this group.")).to_be_visible()
     expect(tab.page.get_by_text(re.compile(f"not in the group .*{group}"))).to_be_visible()
     expect(tab.rows).to_have_count(0)
     flawless(tab.page, "a group that one is not in")
@@ -85,7 +85,7 @@ def test_a_member_is_removed(people: Persons) -> None:
     bob.page.get_by_role("button", name="Join", exact=True).click()
     expect(bob.page.get_by_role("alert").filter(has_text="You cannot join: you were removed")).to_be_visible()
     bob.page.reload()
-    expect(bob.page.get_by_text("You are not in this group.")).to_be_visible()
+    expect(bob.page.locator(".stopped").get_by_text("You are not in this group.")).to_be_visible()
     bob.page.get_by_role("link", name="Back to the list").click()
     expect(bob.entry(group)).to_have_count(0)
     expect(bob.page.get_by_text("No conversations yet")).to_be_visible()

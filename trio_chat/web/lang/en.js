@@ -181,7 +181,7 @@ export default {
   "account.open": "Account and logins",
   "account.title": "Account",
   "account.present": "Your present password",
-  "account.new": "The new one",
+  "account.new": "New password",
   "account.change": "Change the password",
   "account.changeHint": "All other devices are logged out.",
   "account.changeDo": "Change it",

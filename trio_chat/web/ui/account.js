@@ -3,7 +3,8 @@
 import { context } from "./context.js";
 import { field, form, openDialog } from "./dialog.js";
 import { h } from "./dom.js";
-import { explain, isolated, language, t } from "./i18n.js";
+import { dayAndTime } from "./format.js";
+import { explain, isolated, t } from "./i18n.js";
 
 const section = (title, ...children) => h("details", { class: "account-part" }, h("summary", {}, title), ...children);
 
@@ -62,7 +63,7 @@ function logins() {
 }
 
 function entry(login, load, said) {
-  const used = login.used ? new Date(login.used).toLocaleString(language()) : "?";
+  const used = login.used ? dayAndTime(login.used) : "?";
   const where = h("div", {}, h("p", {}, h("bdi", {}, login.client || t("account.unknown"))), h("p", { class: "muted" }, t("account.used", { used, address: login.address || "?" })));
   if (login.current) return h("li", {}, where, h("span", { class: "muted" }, t("account.current")));
   const revoke = h("button", { type: "button", class: "button", onclick: async () => {

@@ -21,6 +21,8 @@ export const clock = (ts) => format({ hour: "2-digit", minute: "2-digit", hourCy
 
 export const fullTime = (ts) => format({ dateStyle: "full", timeStyle: "short" }, ts);
 
+export const dayAndTime = (ts) => format({ dateStyle: "medium", timeStyle: "short", hourCycle: "h23" }, ts);
+
 // A day as a heading: Today, Yesterday, Monday, 3 March.
 export function day(ts) {
   const ago = daysAgo(ts);

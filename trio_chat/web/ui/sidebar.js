@@ -88,7 +88,7 @@ export class Sidebar extends Component {
       title: store.title(conv) || t(group ? "group.unknown" : "person.unknown", { id }),
       online: person?.friend && !store.blocked.has(id) && id !== store.me && store.connection.online ? person.online : null,
       from: pending ? t("person.you") : from,
-      text: text.slice(0, 120) || (conversation.head === 0 && store.loaded ? t("list.noMessages") : ""),
+      text: text.slice(0, 120) || (conversation.head === 0 && store.loaded ? t(conversation.forbidden ? "group.outside" : "list.noMessages") : ""),
       time: conversation.activity ? when(conversation.activity) : "",
       unread: conversation.unread,
       fate: pending ? (pending.error ? "failed" : "sending") : last?.from === store.me && conversation.head ? conversation.fate(conversation.head).state : "",
