@@ -36,8 +36,8 @@ Nodes = tuple[Server, Server]
 def test_the_first_start_needs_nothing(tmp_path: Path) -> None:
     """No database, no file of settings, no step before: one command, and people chat."""
     bare = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    # A free port, because the default one may be in use here.
-    command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", "127.0.0.1:0"]
+    # Free ports, because the default ones may be in use here.
+    command = [sys.executable, "-m", "trio_chat", "serve", "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     with subprocess.Popen(command, cwd=tmp_path, env=bare, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
