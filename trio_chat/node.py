@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from trio_chat.services.endings import Endings
     from trio_chat.services.export import ExportService
     from trio_chat.services.groups import GroupService
+    from trio_chat.services.login_reads import LoginReads
     from trio_chat.services.logins import LoginService
     from trio_chat.services.presence import Presence
     from trio_chat.services.receipts import Receipts
     from trio_chat.services.relationships import Relationships
     from trio_chat.services.search import SearchService
-    from trio_chat.store.groups import Groups
     from trio_chat.store.log import MessageLog
     from trio_chat.transport.certificate import Certificate
     from trio_chat.writer import Writer
@@ -47,9 +47,9 @@ class Node:
     name: str
     server_name: str
     messages: MessageLog
-    groups: Groups
     accounts: AccountService
     logins: LoginService
+    login_reads: LoginReads
     endings: Endings
     export: ExportService
     deletion: Deletion

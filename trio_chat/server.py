@@ -52,6 +52,7 @@ from trio_chat.services.endings import Endings
 from trio_chat.services.export import ExportService
 from trio_chat.services.groups import GroupService
 from trio_chat.services.guessing import LoginGuard
+from trio_chat.services.login_reads import LoginReads
 from trio_chat.services.logins import LoginService
 from trio_chat.services.passwords import PasswordHasher, Passwords
 from trio_chat.services.presence import Presence
@@ -401,8 +402,10 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         longest=limits.guess_delay,
         waiting=limits.password_checks,
     )
+    account_table = Accounts(database, most_friends=limits.friends)
+    relations = Relations(database)
     accounts = AccountService(
-        Accounts(database, most_friends=limits.friends),
+        account_table,
         foundation.passwords,
         token_days=settings.token_days,
         guard=guard,
@@ -429,9 +432,9 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         name=name,
         server_name=f"trio-chat/{__version__}",
         messages=messages,
-        groups=groups,
         accounts=accounts,
         logins=logins,
+        login_reads=LoginReads(account_table, groups, relations, messages),
         endings=endings,
         export=ExportService(Exports(database), logins, chat),
         deletion=Deletion(Deletions(database), accounts),
@@ -439,7 +442,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         authorization=authorization,
         chat=chat,
         group_service=GroupService(groups, authorization, router, hints, receipts, members=limits.members),
-        relationships=Relationships(Relations(database), messages, router, hints, doubts),
+        relationships=Relationships(relations, messages, router, hints, doubts),
         search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
         look=look,

@@ -15,7 +15,7 @@ from trio_chat import Address, Server, Settings
 from trio_chat.client.script import play
 from trio_chat.client.script_file import load
 from trio_chat.errors import StartupError
-from trio_chat.store.presence import NodeRecord, PresenceTable
+from trio_chat.store.presence import Entry, NodeRecord, PresenceTable
 from trio_chat.verify.programs.mariadb import MariaDB
 from trio_chat.verify.programs.redis import Redis
 from trio_chat.wire.messages import Kind
@@ -202,7 +202,7 @@ async def test_a_former_life_is_cleared_after_a_look(nodes: Nodes, settings: Set
     table = nodes[0].node.presence._table
     alice = await register(nodes[0].addresses[0], "alice")
     killed = await table.register_node("three", "its bus")
-    await table.enter(alice, killed, False)
+    await table.enter([Entry(alice)], killed)
     async with trio_chat.open_server(attrs.evolve(settings, node="three")) as three:
         assert killed not in [record.id for record in await records(three)]
         async with log_in(three.addresses[0], alice, modern=False):

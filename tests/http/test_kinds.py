@@ -166,7 +166,7 @@ async def test_strangers_and_former_members_find_nothing(server: Server, people:
     def leave() -> Any:  # no request does it yet; whatever will, must not leave the past readable
         yield "DELETE FROM GroupUser WHERE userid = ?", (bob.id,)
 
-    await server.node.groups.database.run(leave)
+    await server.node.messages.database.run(leave)
     found = (await bob.ok(Kind.SEARCH, query="secret"))["messages"]
     assert [message["conv"] for message in found] == [direct(alice, bob)]
 

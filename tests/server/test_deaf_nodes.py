@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -67,15 +67,15 @@ async def test_a_group_that_was_joined_while_a_login_read_comes_once(
     alice, bob = await register(one, "alice"), await register(one, "bob")
     async with log_in(two, bob) as b, log_in(two, alice) as elsewhere:
         group = (await b.ok(Kind.CREATE_GROUP, groupname="climbers"))["groupid"]
-        of_user = Groups.of_user
+        read = Groups.of
 
-        async def join_after_reading(self: Groups, userid: int, members: int) -> list[GroupRecord]:
-            groups = await of_user(self, userid, members)
+        async def join_after_reading(self: Groups, userids: Sequence[int]) -> dict[int, list[GroupRecord]]:
+            groups = await read(self, userids)
             await elsewhere.ok(Kind.JOIN_GROUP, groupid=group)
             await b.ok(Kind.GROUP, groupid=group, msg="hello")
             return groups
 
-        monkeypatch.setattr(Groups, "of_user", join_after_reading)
+        monkeypatch.setattr(Groups, "of", join_after_reading)
         async with log_in(one, alice) as a:
             assert [message["seq"] for message in await a.messages(1)] == [1]
             # What the bus says of it comes late.

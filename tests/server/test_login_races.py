@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +16,7 @@ from trio_chat.errors import Unavailable
 from trio_chat.services.accounts import AccountService
 from trio_chat.store.accounts import Friend
 from trio_chat.store.log import Cursor, MessageLog
-from trio_chat.store.presence import StateChange
+from trio_chat.store.presence import Entry, StateChange
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind
 
@@ -32,9 +32,9 @@ class Slow:
     async def login(self, wire: Wire, userid: int) -> AsyncIterator[list[Frame]]:
         """Afterwards the list has the LOGIN_ACK."""
         reached, go_on = trio.Event(), trio.Event()
-        read: Callable[[MessageLog, int], Awaitable[list[Cursor]]] = self._read
+        read = self._read
 
-        async def held(log: MessageLog, of: int) -> list[Cursor]:
+        async def held(log: MessageLog, of: Sequence[int]) -> dict[int, list[Cursor]]:
             cursors = await read(log, of)
             reached.set()
             await go_on.wait()
@@ -170,8 +170,8 @@ async def test_what_a_login_reads_of_a_friend_is_told_to_those_who_do_not_know_i
     alice, bob, fred = [await register(address, name) for name in ("alice", "bob", "fred")]
     await befriend(address, fred, "alice", "bob")
     async with log_in(address, bob) as wire:
-        change = await server.node.presence._table.enter(fred, 4711, False)  # on another node
-        assert change is not None
+        (change,) = await server.node.presence._table.enter([Entry(fred)], 4711)  # on another node
+        assert isinstance(change, StateChange)
         async with log_in(address, alice) as a:
             assert [friend["state"] for friend in a.ack["friends"]] == ["online"]
             assert (await wire.receive(Kind.PRESENCE))["state"] == "online"

@@ -15,8 +15,7 @@ from trio_chat import Address, Limits, Server
 from trio_chat.connection import Connection
 from trio_chat.errors import Unavailable
 from trio_chat.router import Router
-from trio_chat.services.accounts import AccountService
-from trio_chat.store.accounts import Friend
+from trio_chat.store.accounts import Accounts, Friend
 from trio_chat.store.append import Appender, Draft, Stored
 from trio_chat.store.contract import OutcomeUnknown
 from trio_chat.store.log import Cursor, MessageLog
@@ -97,13 +96,13 @@ async def test_a_login_with_more_friends_than_the_outbox_holds(
 ) -> None:
     alice, bob = await register(address, "alice"), await register(address, "bob")
 
-    async def many(_: AccountService, __: int) -> list[Friend]:
-        return [Friend(userid, f"friend {userid}", "offline", 0) for userid in range(100, 5000)]
+    async def many(_: Accounts, __: Sequence[int]) -> dict[int, list[Friend]]:
+        return {alice: [Friend(userid, f"friend {userid}", "offline", 0) for userid in range(100, 5000)]}
 
     async with log_in(address, bob) as b, stalling(server) as (connection, client):
         client.request(Kind.HELLO, version=1)
         await eventually(lambda: client.frames)
-        monkeypatch.setattr(AccountService, "friends", many)
+        monkeypatch.setattr(Accounts, "friends", many)
         client.takes = 1000
         client.request(Kind.LOGIN, id=alice, password="secret")
         await eventually(lambda: connection.account)

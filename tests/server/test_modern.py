@@ -526,8 +526,8 @@ async def test_a_conversation_that_begins_here_during_a_login_is_forgotten_with_
     conv, cursors = f"d:{alice}:{bob}", MessageLog.cursors
     async with log_in(address, alice) as a:
 
-        async def begin_after_reading(self: MessageLog, userid: int) -> list[Cursor]:
-            found = await cursors(self, userid)
+        async def begin_after_reading(self: MessageLog, userids: Sequence[int]) -> dict[int, list[Cursor]]:
+            found = await cursors(self, userids)
             # As if it came from another node, and the look at the database had found it first.
             await node.writer._appender.append([Draft(conv, alice, "alice", bob, "hello", "", None)])
             assert node.router.open_direct(conv, alice, bob)

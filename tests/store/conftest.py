@@ -15,14 +15,15 @@ import trio
 
 from tests.simulation.chance import WallClock
 from tests.simulation.database import Engine, Handle
-from trio_chat.store.accounts import Accounts
+from trio_chat.errors import RequestError
+from trio_chat.store.accounts import Account, Accounts, Friend, TokenUse
 from trio_chat.store.append import Appender
 from trio_chat.store.clock import DatabaseClock
 from trio_chat.store.contract import Database, Dialect
 from trio_chat.store.groups import Groups
-from trio_chat.store.log import MessageLog
+from trio_chat.store.log import Cursor, MessageLog
 from trio_chat.store.mysql import MySQL
-from trio_chat.store.presence import PresenceTable
+from trio_chat.store.presence import Entry, PresenceTable, StateChange
 from trio_chat.store.relations import Relations
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
@@ -72,6 +73,28 @@ class Store:
     async def people(self, count: int) -> list[int]:
         """New accounts."""
         return [await self.accounts.register(f"user {next(_numbers)}", "hash") for _ in range(count)]
+
+    async def enter(self, userid: int, node: int, *, exclusive: bool = False) -> StateChange | None:
+        """One login, by itself. Raises `AccountInUse`, `Forbidden`."""
+        (change,) = await self.presence.enter([Entry(userid, exclusive)], node)
+        if isinstance(change, RequestError):
+            raise change
+        return change
+
+    async def use_token(
+        self, digest: bytes, expires: int, now: int, client: str = "", address: str = ""
+    ) -> Account | None:
+        """One login by token, by itself."""
+        return (await self.accounts.use_tokens([TokenUse(digest, client, address)], expires, now))[0]
+
+    async def friends(self, userid: int) -> list[Friend]:
+        return (await self.accounts.friends([userid]))[userid]
+
+    async def cursors(self, userid: int) -> list[Cursor]:
+        return (await self.log.cursors([userid]))[userid]
+
+    async def apart(self, userid: int) -> set[int]:
+        return (await self.relations.apart([userid]))[userid]
 
 
 _numbers = itertools.count(1)

@@ -12,10 +12,13 @@ import pytest
 import trio
 
 from tests.store.conftest import Store
-from trio_chat.errors import AccountInUse, AlreadyExists, NameTaken, NoSuchGroup, NoSuchUser
+from trio_chat.errors import AccountInUse, AlreadyExists, Forbidden, NameTaken, NoSuchGroup, NoSuchUser
+from trio_chat.store.accounts import TokenUse
 from trio_chat.store.append import Draft, Stored
 from trio_chat.store.contract import Last, Steps, UniqueViolation
 from trio_chat.store.log import Cursor
+from trio_chat.store.logins import Logins
+from trio_chat.store.presence import Entry, StateChange
 from trio_chat.wire.conversation import direct_conv, group_conv
 
 Stores = tuple[Store, Store]
@@ -284,8 +287,11 @@ async def test_cursors_move_forward_only(stores: Stores) -> None:
     log = stores[0].log
     ab, ac = direct_conv(a, b), direct_conv(a, c)
     await stores[0].appender.append([direct(a, b)] * 9 + [direct(a, c)] * 9)
-    assert {each.conv: each for each in await log.cursors(a)} == {ab: Cursor(ab, 0, 0, 9), ac: Cursor(ac, 0, 0, 9)}
-    assert await log.cursors(b) == [Cursor(ab, 0, 0, 9)]
+    assert {each.conv: each for each in await stores[0].cursors(a)} == {
+        ab: Cursor(ab, 0, 0, 9),
+        ac: Cursor(ac, 0, 0, 9),
+    }
+    assert await stores[0].cursors(b) == [Cursor(ab, 0, 0, 9)]
     await log.move_cursors([(a, ab, 5), (a, ac, 2), (b, ab, 1)])
     await log.move_cursors([(a, ab, 3), (a, ac, 4)])
     await log.mark_seen(a, ab, 4)
@@ -316,7 +322,7 @@ async def test_changes_since_a_time(store: Store) -> None:
     await store.groups.join(b, group)
     await store.appender.append([direct(a, b), direct(a, b), to_group(b, group)])
     node = await store.presence.register_node("n", "b")
-    entered = await store.presence.enter(a, node, exclusive=False)
+    entered = await store.enter(a, node)
     changes = await store.log.changes(before)
     assert sorted(changes.heads) == sorted([(direct_conv(a, b), 2), (group_conv(group), 1)])
     assert sorted(changes.joins) == [(group, a), (group, b)]
@@ -374,8 +380,8 @@ async def test_accounts_and_friends(store: Store) -> None:
     await store.accounts.add_friend(userid, a)
     with pytest.raises(AlreadyExists):
         await store.accounts.add_friend(userid, b)
-    assert [each.id for each in await store.accounts.friends(userid)] == [a, b]
-    assert await store.accounts.friends(a) == []
+    assert [each.id for each in await store.friends(userid)] == [a, b]
+    assert await store.friends(a) == []
 
 
 async def test_the_same_name_from_two_nodes_at_once(stores: Stores) -> None:
@@ -402,7 +408,7 @@ async def test_tokens_expire_and_are_renewed_and_revoked(store: Store) -> None:
         await accounts.keep_token(digest, userid, 0, NOW + 1000, NOW)
 
     async def owner(digest: bytes, now: int, renewed_until: int = NOW + 1000) -> int | None:
-        account = await accounts.use_token(digest, renewed_until, now)
+        account = await store.use_token(digest, renewed_until, now)
         return account.id if account else None
 
     # The same time once more is a renewal too.
@@ -425,9 +431,9 @@ async def test_a_token_that_is_revoked_while_it_is_used_stays_revoked(stores: St
         digest = bytes([number]) * 32
         await stores[0].accounts.keep_token(digest, a, 0, NOW + 1000, NOW)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stores[0].accounts.use_token, digest, NOW + 9000, NOW)
+            nursery.start_soon(stores[0].use_token, digest, NOW + 9000, NOW)
             nursery.start_soon(stores[1].accounts.revoke_token, digest)
-        assert await stores[0].accounts.use_token(digest, NOW + 9000, NOW) is None
+        assert await stores[0].use_token(digest, NOW + 9000, NOW) is None
 
 
 # --- groups ---
@@ -457,10 +463,16 @@ async def test_groups_and_their_members(store: Store) -> None:
     with pytest.raises(NoSuchGroup):
         await store.groups.get(group + 1, 1)
     other = await store.groups.create(b, "another", "")
-    assert [(each.id, len(each.users)) for each in await store.groups.of_user(b, 10)] == [(group, 2), (other, 1)]
-    assert [(each.id, len(each.users)) for each in await store.groups.of_user(b, 2)] == [(group, 2), (other, 0)]
-    assert [(each.id, len(each.users)) for each in await store.groups.of_user(b, 0)] == [(group, 0), (other, 0)]
-    assert await store.groups.of_user(c, 10) == []
+    found = await store.groups.of([c, b, a])
+    assert {userid: [each.id for each in groups] for userid, groups in found.items()} == {
+        a: [group],
+        b: [group, other],
+        c: [],
+    }
+    for most, counts in ((10, [2, 1]), (2, [2, 0]), (0, [0, 0])):
+        members = await store.groups.members([group, other], most)
+        assert [len(members[each]) for each in (group, other)] == counts
+    assert await store.groups.members([], 10) == {}
 
 
 async def test_joining_while_others_write(stores: Stores) -> None:
@@ -512,7 +524,7 @@ async def test_of_many_exclusive_logins_at_once_one_succeeds(stores: Stores) -> 
 
         async def enter(number: int, won: list[int] = won, refused: list[int] = refused) -> None:
             try:
-                change = await stores[number].presence.enter(a, nodes[number], exclusive=True)
+                change = await stores[number].enter(a, nodes[number], exclusive=True)
             except AccountInUse:
                 refused.append(number)
             else:
@@ -528,15 +540,70 @@ async def test_of_many_exclusive_logins_at_once_one_succeeds(stores: Stores) -> 
         assert (left.userid, left.state) == (a, "offline")
 
 
+async def test_many_logins_at_once(store: Store) -> None:
+    """Each hears of its own: who was there before, in this batch or an earlier one, and who may not come."""
+    a, b, c, d = await store.people(4)
+    one, two = [await store.presence.register_node(name, "bus") for name in ("one", "two")]
+    name = (await store.accounts.by_id(d)).name  # type: ignore[union-attr]  # there is one
+    await store.relations.disable(name)
+    first = await store.enter(a, one)
+    assert first is not None
+    entries = [
+        Entry(c),
+        Entry(a, exclusive=True),
+        Entry(b, exclusive=True),
+        Entry(d),
+        Entry(b, exclusive=True),
+        Entry(c),
+    ]
+    entered = await store.presence.enter(entries, two)
+    assert [type(outcome) for outcome in entered] == [
+        *(StateChange, AccountInUse, StateChange, Forbidden, AccountInUse),
+        type(None),
+    ]
+    assert await store.presence.users_of(two) == {b, c}
+    left = {each.userid: each.changed for each in await store.presence.leave([b, c], two)}
+    for outcome in entered:
+        if isinstance(outcome, StateChange):
+            assert outcome.changed < left[outcome.userid]
+    await store.accounts.add_friend(a, c)
+    await store.accounts.add_friend(b, a)
+    friends = await store.accounts.friends([a, b, c])
+    assert {userid: [each.id for each in theirs] for userid, theirs in friends.items()} == {a: [c], b: [a], c: []}
+
+
+async def test_many_tokens_at_once(store: Store) -> None:
+    a, b = await store.people(2)
+    digests = [bytes([number]) * 32 for number in range(4)]
+    for digest, userid in zip(digests, (a, b, a, b), strict=True):
+        await store.accounts.keep_token(digest, userid, 0, NOW + (1 if digest == digests[3] else 1000), NOW)
+    uses = [
+        TokenUse(digests[1], "phone's \\", "10.0.0.1"),
+        TokenUse(b"?" * 32, "nobody", ""),
+        TokenUse(digests[0], "page", "::1"),
+        TokenUse(digests[3], "late", ""),
+        TokenUse(digests[0], "page again", "::2"),
+    ]
+    accounts = await store.accounts.use_tokens(uses, NOW + 5000, NOW + 10)
+    assert [account and account.id for account in accounts] == [b, None, a, None, a]
+    logins = Logins(store.database)
+    listed = [*await logins.of(a, NOW + 10), *await logins.of(b, NOW + 10)]
+    assert {record.digest: (record.client, record.address, record.expires) for record in listed} == {
+        digests[0]: ("page again", "::2", NOW + 5000),
+        digests[1]: ("phone's \\", "10.0.0.1", NOW + 5000),
+        digests[2]: ("", "", NOW + 1000),
+    }
+
+
 async def test_offline_is_who_has_left_every_node(store: Store) -> None:
     a, b, c = await store.people(3)
     presence = store.presence
     one, two = [await presence.register_node(name, "bus") for name in ("one", "two")]
-    first = await presence.enter(a, one, exclusive=False)
+    first = await store.enter(a, one)
     assert first is not None
-    assert await presence.enter(a, one, exclusive=False) is None
-    assert await presence.enter(a, two, exclusive=False) is None
-    await presence.enter(b, two, exclusive=True)
+    assert await store.enter(a, one) is None
+    assert await store.enter(a, two) is None
+    await store.enter(b, two, exclusive=True)
     assert await presence.users_of(one) == {a}
     assert await presence.users_of(two) == {a, b}
     assert await presence.leave([a, b, c], one) == []
@@ -544,12 +611,12 @@ async def test_offline_is_who_has_left_every_node(store: Store) -> None:
     assert sorted((each.userid, each.state) for each in changes) == [(a, "offline"), (b, "offline")]
     assert await presence.leave([a, b, c], two) == []
     assert await presence.leave([], two) == []
-    again = await presence.enter(a, one, exclusive=True)
+    again = await store.enter(a, one, exclusive=True)
     assert again is not None
     # Of two changes of a user the later one has the greater number, however fast they follow each other.
     changed = {each.userid: each.changed for each in changes}
     assert first.changed < changed[a] < again.changed
-    assert [each.state for each in await store.accounts.friends(a)] == []
+    assert [each.state for each in await store.friends(a)] == []
 
 
 async def test_a_lost_node_is_cleared_in_pages(store: Store) -> None:
@@ -557,9 +624,9 @@ async def test_a_lost_node_is_cleared_in_pages(store: Store) -> None:
     presence = store.presence
     dead, dead_too, alive = [await presence.register_node(name, "bus") for name in ("x", "y", "z")]
     for userid in people:
-        await presence.enter(userid, dead, exclusive=False)
-    await presence.enter(people[0], alive, exclusive=False)
-    await presence.enter(people[1], dead_too, exclusive=False)
+        await store.enter(userid, dead)
+    await store.enter(people[0], alive)
+    await store.enter(people[1], dead_too)
     offline: list[int] = []
     pages = 0
     done = False
@@ -586,10 +653,8 @@ async def test_strays_of_a_node_that_is_no_more(store: Store) -> None:
     gone, alive = [await presence.register_node(name, "bus") for name in ("gone", "alive")]
     await presence.clear_nodes([gone], 10)
     for userid in people:
-        await presence.enter(
-            userid, gone, exclusive=False
-        )  # it was frozen, and did not know that it was taken for dead
-    await presence.enter(people[0], alive, exclusive=False)
+        await store.enter(userid, gone)  # it was frozen, and did not know that it was taken for dead
+    await store.enter(people[0], alive)
     offline: list[int] = []
     done = False
     while not done:
@@ -606,11 +671,11 @@ async def test_clearing_a_node_while_its_users_come_back_elsewhere(stores: Store
     people = await stores[0].people(30)
     dead, alive = [await stores[0].presence.register_node(name, "bus") for name in ("dead", "alive")]
     for userid in people:
-        await stores[0].presence.enter(userid, dead, exclusive=False)
+        await stores[0].enter(userid, dead)
 
     async def come_back() -> None:
         for userid in people[::2]:
-            await stores[1].presence.enter(userid, alive, exclusive=False)
+            await stores[1].enter(userid, alive)
 
     async def clear(store: Store) -> None:
         done = False
@@ -624,7 +689,7 @@ async def test_clearing_a_node_while_its_users_come_back_elsewhere(stores: Store
     watcher = (await stores[0].people(1))[0]
     for userid in people:
         await stores[0].accounts.add_friend(watcher, userid)
-    states = {friend.id: friend.state for friend in await stores[0].accounts.friends(watcher)}
+    states = {friend.id: friend.state for friend in await stores[0].friends(watcher)}
     assert {userid for userid, state in states.items() if state == "online"} == set(people[::2])
     assert await stores[0].presence.users_of(alive) == set(people[::2])
 

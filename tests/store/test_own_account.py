@@ -30,7 +30,7 @@ async def test_logins_are_listed_and_ended(stores: Stores) -> None:
     logins, elsewhere = Logins(store.database), Logins(stores[1].database)
     assert (await elsewhere.revoked_since(1))[1] == []
     one, two, three, other = [await token(store, *each) for each in ((a, 1), (a, 2), (a, 3), (b, 4))]
-    await store.accounts.use_token(two, NOW + 2000, NOW + 5, client="phone", address="10.0.0.1")
+    await store.use_token(two, NOW + 2000, NOW + 5, client="phone", address="10.0.0.1")
     listed = await logins.of(a, NOW + 1)
     assert [each.digest for each in listed] == [two, one, three]
     assert (listed[0].client, listed[0].address, listed[0].used, listed[0].created) == (
@@ -127,7 +127,7 @@ async def test_what_a_deleted_account_leaves(stores: Stores) -> None:
     with pytest.raises(NameTaken):
         await store.accounts.register(account.name.upper(), "x")
     assert (await Logins(stores[1].database).standing(a)).gone
-    assert await store.accounts.friends(b) == []
+    assert await store.friends(b) == []
     assert [member.id for member in (await store.groups.get(group, 10)).users] == [b]
     elsewhere = Deletions(stores[1].database)
     assert a in await elsewhere.unfinished()

@@ -37,7 +37,7 @@ async def test_a_former_member_has_no_cursor_and_nothing_brings_it_back(store: S
     await store.log.move_cursors([(b, conv, 2)])
     await store.log.mark_seen(b, conv, 2)
     assert await store.log.cursor(b, conv) is None
-    assert await store.log.cursors(b) == []
+    assert await store.cursors(b) == []
     assert await store.log.undelivered(b, 10) == []
     with pytest.raises(NotAMember):
         await store.groups.leave(b, group)
@@ -92,16 +92,16 @@ async def test_blocks(store: Store) -> None:
     for _ in range(2):
         await store.relations.block(a, b)
     await store.relations.block(c, a)
-    assert await store.relations.apart(a) == {b, c}
-    assert await store.relations.apart(b) == {a}
+    assert await store.apart(a) == {b, c}
+    assert await store.apart(b) == {a}
     assert [userid for userid, _ in await store.relations.blocked(a)] == [b]
     assert sorted((await store.log.changes(before)).blocks) == [(a, b), (c, a)]
     await store.relations.block(b, a)
     await store.relations.unblock(a, b)
     await store.relations.unblock(a, c)
-    assert await store.relations.apart(a) == {b, c}
+    assert await store.apart(a) == {b, c}
     await store.relations.unblock(b, a)
-    assert await store.relations.apart(a) == {c}
+    assert await store.apart(a) == {c}
     assert await store.relations.blocked(a) == []
     with pytest.raises(NoSuchUser):
         await store.relations.block(a, 2**63 - 1)
@@ -114,10 +114,10 @@ async def test_disabled_accounts(store: Store) -> None:
     node = await store.presence.register_node("n", "b")
     assert await store.relations.disable(account.name) == a
     with pytest.raises(Forbidden):
-        await store.presence.enter(a, node, exclusive=False)
+        await store.enter(a, node)
     assert await store.presence.users_of(node) == set()
     assert await store.relations.enable(account.name) == a
-    await store.presence.enter(a, node, exclusive=False)
+    await store.enter(a, node)
     with pytest.raises(NoSuchUser):
         await store.relations.disable("nobody of this name")
 

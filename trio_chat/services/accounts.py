@@ -9,12 +9,13 @@ import attrs
 from trio_chat.address import network_of
 from trio_chat.errors import BadCredentials, BadRequest, NoSuchUser
 from trio_chat.names import check_user_name, password_forms, prepare_password
+from trio_chat.services.batched import Batched
 from trio_chat.services.guessing import LoginGuard
 from trio_chat.services.invitations import Invitations
 from trio_chat.services.passwords import PasswordHasher
 from trio_chat.services.tokens import Origin, digest_of, make_token, now_ms
 from trio_chat.session import Identity
-from trio_chat.store.accounts import Account, Accounts, Friend
+from trio_chat.store.accounts import Account, Accounts, Friend, TokenUse
 from trio_chat.wire.messages import Login, Register
 
 __all__ = ["AccountService", "Credentials"]
@@ -53,6 +54,7 @@ class AccountService:
         self._invitations = Invitations(registration)
         self._shortest = shortest
         self._token_ms = int(token_days * _DAY_MS)
+        self._use_token: Batched[TokenUse, Account | None] = Batched(self._use_tokens)
 
     async def register(self, request: Register, place: str = "") -> int:
         """Make an account for somebody at `place` and return its id.
@@ -69,11 +71,7 @@ class AccountService:
     async def authenticate(self, login: Login, origin: Origin, place: str = "") -> Credentials:
         """Find out who logs in; a token is renewed by that. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
         if login.token is not None:
-            now = now_ms()
-            digest = digest_of(login.token)
-            account = await self._accounts.use_token(
-                digest, now + self._token_ms, now, client=origin.client, address=origin.address
-            )
+            account = await self._use_token(TokenUse(digest_of(login.token), origin.client, origin.address))
             if account is None:
                 raise BadCredentials("this token is not valid; log in with the password")
             return Credentials(Identity(account.id, account.name), login.token, account.epoch)
@@ -90,6 +88,10 @@ class AccountService:
         who = f"#{candidate.id if candidate else login.id}" if candidate or login.id is not None else login.name or ""
         account = await self._proven(candidate, login.password, who, place)
         return Credentials(Identity(account.id, account.name), None, account.epoch)
+
+    async def _use_tokens(self, uses: list[TokenUse]) -> list[Account | None]:
+        now = now_ms()
+        return await self._accounts.use_tokens(uses, now + self._token_ms, now)
 
     async def prove(self, userid: int, password: str, place: str = "") -> Account:
         """Whoever asks, at `place`, knows the account's password. Raises `BadCredentials`, `RateLimited`."""
@@ -136,9 +138,6 @@ class AccountService:
 
     async def revoke_token(self, token: str) -> None:
         await self._accounts.revoke_token(digest_of(token))
-
-    async def friends(self, userid: int) -> list[Friend]:
-        return await self._accounts.friends(userid)
 
     async def add_friend(self, userid: int, friendid: int) -> Friend:
         """Put a user on another's list. Raises `NoSuchUser`, `AlreadyExists`, `BadRequest`."""

@@ -150,7 +150,7 @@ class ChatService:
         """All conversations of an account, with its cursors."""
         await self._receipts.flush()
         result = []
-        cursors = sorted(await self._log.cursors(account.id), key=lambda cursor: cursor.conv)
+        cursors = sorted((await self._log.cursors([account.id]))[account.id], key=lambda cursor: cursor.conv)
         peers = await self._log.peers(account.id, [cursor.conv for cursor in cursors if cursor.conv[0] == "d"])
         for cursor in cursors:
             received = cursor.received

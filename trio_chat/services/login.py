@@ -72,12 +72,11 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
     identity = credentials.identity
     async with node.presence.entering(identity.id, exclusive=is_classic):
         with router.loading(identity.id) as channels:
-            groups = await node.groups.of_user(identity.id, node.settings.limits.members)
+            groups = await node.login_reads.groups(identity.id, node.settings.limits.members)
             await router.subscribe_groups(channels, (group.id for group in groups))
-            friends = await node.accounts.friends(identity.id)
-            apart = await node.relationships.apart(identity.id)
             await node.receipts.flush()
-            cursors = await node.messages.cursors(identity.id)
+            state = await node.login_reads.state(identity.id)
+            cursors = state.cursors
             missed: list[Delivery] = []
             token = credentials.token
             if is_classic:
@@ -92,12 +91,12 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
                 identity.id,
                 identity.name,
                 cursors,
-                (friend.as_change() for friend in friends),
-                apart,
+                (friend.as_change() for friend in state.friends),
+                state.apart,
             )
             connection.log_in(identity, account, token)
             connection.epoch = credentials.epoch
-            friend_list = [friend.fields(router.state_of(account, friend.id)) for friend in friends]
+            friend_list = [friend.fields(router.state_of(account, friend.id)) for friend in state.friends]
             group_list = [attrs.asdict(node.group_service.as_seen(account, group)) for group in groups]
             if is_classic:
                 _acknowledge_classic(connection, friend_list, group_list, missed)

@@ -9,18 +9,19 @@ appear or disappear (docs/decisions/0003-presence-in-the-database.md).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
 
 from trio_chat.background import as_unavailable
-from trio_chat.errors import Forbidden, StartupError, Unavailable
+from trio_chat.errors import Forbidden, RequestError, StartupError, Unavailable
 from trio_chat.hints import Hints
 from trio_chat.router import Router
+from trio_chat.services.batched import Batched
 from trio_chat.services.receipts import Receipts
-from trio_chat.store.presence import NodeRecord, PresenceTable
+from trio_chat.store.presence import Entry, NodeRecord, PresenceTable, StateChange
 
 __all__ = ["Presence"]
 
@@ -71,6 +72,7 @@ class Presence:
         self._keeping = trio.CancelScope()
         self._kept = trio.Event()
         self._kept.set()
+        self._enter: Batched[Entry, StateChange | None] = Batched(self._enter_all)
 
     async def start(self) -> None:
         """Begin this node's life, and end the former one that its name had.
@@ -140,7 +142,7 @@ class Presence:
         try:
             while userid in self._leaving:
                 await self._wait_settled()
-            change = await self._table.enter(userid, self._node, exclusive)
+            change = await self._enter(Entry(userid, exclusive))
             if change is not None:
                 self._hints.publish_states([change])
             yield
@@ -149,6 +151,18 @@ class Presence:
             if not self._entering[userid]:
                 del self._entering[userid]
             self.left(userid)
+
+    async def _enter_all(self, entries: list[Entry]) -> Sequence[StateChange | RequestError | None]:
+        """Shielded, for as long as the database may take: whoever gives up, the others' entries are told."""
+        outcomes: Sequence[StateChange | RequestError | None] = []
+        try:
+            with trio.CancelScope(shield=True):
+                outcomes = await self._table.enter(entries, self._node)
+        finally:
+            for entry in entries:
+                if entry.userid not in self._entering:
+                    self.left(entry.userid)  # he gave up while his entry was written
+        return outcomes
 
     def _is_leaving(self, userid: int) -> bool:
         """Whether the database is still to be told that the user left; not so while a login of his is on its way."""

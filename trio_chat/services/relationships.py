@@ -47,10 +47,6 @@ class Relationships:
         """Whom a user has blocked: (id, name)."""
         return await self._relations.blocked(userid)
 
-    async def apart(self, userid: int) -> set[int]:
-        """Whom a user has blocked, and who has blocked him."""
-        return await self._relations.apart(userid)
-
     async def _changed(self, *users: int) -> None:
         # On this node it holds with the answer; the other nodes are told, or find it by their look.
         self._hints.publish_apart(*users)
@@ -94,5 +90,6 @@ class Relationships:
 
     async def _find_apart(self, userid: int) -> None:
         if userid in self._router.accounts:
-            self._router.set_apart(userid, await self._relations.apart(userid))
+            apart = await self._relations.apart([userid])
+            self._router.set_apart(userid, apart[userid])
             self._router.flush()

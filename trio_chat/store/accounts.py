@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from trio_chat.errors import AlreadyExists, BadInvitation, Forbidden, NameTaken, NoSuchUser
 from trio_chat.names import user_forms
-from trio_chat.store.contract import UNBOUNDED, Database, Steps, UniqueViolation
+from trio_chat.store.contract import UNBOUNDED, Database, Steps, UniqueViolation, Value
 from trio_chat.store.invitations import use_invitation
 from trio_chat.store.names import claim, find_owner
 from trio_chat.store.presence import StateChange
-from trio_chat.store.steps import query, transaction
+from trio_chat.store.steps import placeholders, query, transaction
 
-__all__ = ["Account", "Accounts", "Friend"]
+__all__ = ["Account", "Accounts", "Friend", "TokenUse"]
 
 _ACCOUNT = "id, name, password, epoch"
 
@@ -27,6 +28,15 @@ class Account:
     name: str
     password: str
     epoch: int
+
+
+@attrs.frozen
+class TokenUse:
+    """A login by a token, given by its digest; `client` and `address` are where it is used."""
+
+    digest: bytes
+    client: str = ""
+    address: str = ""
 
 
 @attrs.frozen
@@ -118,37 +128,47 @@ class Accounts:
         return True
 
     @transaction
-    def use_token(
-        self, digest: bytes, expires: int, now: int, *, client: str = "", address: str = ""
-    ) -> Steps[Account | None]:
-        """Renew a token and return the account that it logs in; None where it has expired or been revoked.
+    def use_tokens(self, uses: Sequence[TokenUse], expires: int, now: int) -> Steps[list[Account | None]]:
+        """Renew tokens and return the accounts that they log in; None for one that has expired or been revoked.
 
         One that is revoked at the same time stays revoked.
         """
-        renewed = yield (
-            "UPDATE Token SET expires = ?, used = ?, client = ?, address = ? WHERE digest = ? AND expires > ?",
-            (expires, now, client, address, digest, now),
+        each = {use.digest: use for use in uses}
+        digests = placeholders(len(each))
+        case = f"CASE digest {'WHEN ? THEN ? ' * len(each)}END"
+        values: list[Value] = [expires, now]
+        for column in ("client", "address"):
+            for digest, use in each.items():
+                values += (digest, getattr(use, column))
+        yield (
+            f"UPDATE Token SET expires = ?, used = ?, client = {case}, address = {case}"
+            f" WHERE digest IN ({digests}) AND expires > ?",
+            [*values, *each, now],
         )
-        if not renewed.changed:
-            return None
-        result = yield (
-            "SELECT u.id, u.name, u.password, u.epoch FROM Token t JOIN User u ON u.id = t.userid WHERE t.digest = ?",
-            (digest,),
+        found = yield (
+            "SELECT t.digest, u.id, u.name, u.password, u.epoch FROM Token t JOIN User u ON u.id = t.userid"
+            f" WHERE t.digest IN ({digests}) AND t.expires > ?",
+            [*each, now],
         )
-        return Account(*result.rows[0])
+        accounts = {bytes(digest): Account(*account) for digest, *account in found.rows}
+        return [accounts.get(use.digest) for use in uses]
 
     @transaction
     def revoke_token(self, digest: bytes) -> Steps[None]:
         yield "DELETE FROM Token WHERE digest = ?", (digest,)
 
     @query
-    def friends(self, userid: int) -> Steps[list[Friend]]:
+    def friends(self, userids: Sequence[int]) -> Steps[dict[int, list[Friend]]]:
+        """The friend lists of these users."""
+        lists: dict[int, list[Friend]] = {userid: [] for userid in userids}
         result = yield (
-            "SELECT u.id, u.name, u.state, u.changed FROM Friend f JOIN User u ON u.id = f.friendid"
-            " WHERE f.userid = ? ORDER BY u.id",
-            (userid,),
+            "SELECT f.userid, u.id, u.name, u.state, u.changed FROM Friend f JOIN User u ON u.id = f.friendid"
+            f" WHERE f.userid IN ({placeholders(len(lists))}) ORDER BY f.userid, u.id",
+            list(lists),
         )
-        return [Friend(*row) for row in result.rows]
+        for userid, *friend in result.rows:
+            lists[userid].append(Friend(*friend))
+        return lists
 
     @transaction
     def add_friend(self, userid: int, friendid: int) -> Steps[Friend]:

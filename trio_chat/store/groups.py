@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -170,27 +170,35 @@ class Groups:
         return True
 
     @query
-    def of_user(self, userid: int, members: int) -> Steps[list[GroupRecord]]:
-        """A user's groups with at most `members` members in all, their creators first."""
+    def of(self, userids: Sequence[int]) -> Steps[dict[int, list[GroupRecord]]]:
+        """The groups of these users, without their members."""
+        groups: dict[int, list[GroupRecord]] = {userid: [] for userid in userids}
         found = yield (
-            "SELECT g.id, g.groupname, g.groupdesc FROM GroupUser m JOIN AllGroup g ON g.id = m.groupid"
-            " WHERE m.userid = ? ORDER BY g.id",
-            (userid,),
+            "SELECT m.userid, g.id, g.groupname, g.groupdesc FROM GroupUser m JOIN AllGroup g ON g.id = m.groupid"
+            f" WHERE m.userid IN ({placeholders(len(groups))}) ORDER BY m.userid, g.id",
+            list(groups),
         )
-        groups = {row[0]: GroupRecord(*row) for row in found.rows}
-        for some in chunks(groups, 500):
-            if members <= 0:
+        for userid, *group in found.rows:
+            groups[userid].append(GroupRecord(*group))
+        return groups
+
+    @query
+    def members(self, groupids: Iterable[int], most: int) -> Steps[dict[int, list[Member]]]:
+        """The members of groups, at most so many in all, the creator of each first."""
+        members: dict[int, list[Member]] = {groupid: [] for groupid in groupids}
+        for some in chunks(members, 500):
+            if most <= 0:
                 break
-            # Grouped by group, the creator first; the limit bounds what a login costs whatever the groups' sizes.
+            # Grouped by group; the limit bounds what a login costs whatever the groups' sizes.
             rows = yield (
                 "SELECT m.groupid, u.id, u.name, u.state, m.grouprole FROM GroupUser m JOIN User u ON u.id = m.userid"
-                f" WHERE m.groupid IN ({placeholders(len(some))}) ORDER BY m.groupid, m.joined, u.id LIMIT {members:d}",
+                f" WHERE m.groupid IN ({placeholders(len(some))}) ORDER BY m.groupid, m.joined, u.id LIMIT {most:d}",
                 some,
             )
-            members -= len(rows.rows)
+            most -= len(rows.rows)
             for groupid, *member in rows.rows:
-                groups[groupid].users.append(Member(*member))
-        return list(groups.values())
+                members[groupid].append(Member(*member))
+        return members
 
     @query
     def get(self, groupid: int, members: int) -> Steps[GroupRecord]:

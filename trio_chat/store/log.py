@@ -9,7 +9,7 @@ import attrs
 
 from trio_chat.store.clock import DatabaseClock
 from trio_chat.store.contract import Database, Steps, Value
-from trio_chat.store.steps import chunks, query, rows_of, transaction
+from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
 from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.delivery import Delivery
 
@@ -92,14 +92,17 @@ class MessageLog:
         return [delivery_of(row) for row in result.rows]
 
     @query
-    def cursors(self, userid: int) -> Steps[list[Cursor]]:
-        """All conversations of an account."""
+    def cursors(self, userids: Sequence[int]) -> Steps[dict[int, list[Cursor]]]:
+        """All conversations of each of these accounts."""
+        cursors: dict[int, list[Cursor]] = {userid: [] for userid in userids}
         result = yield (
-            "SELECT c.conv, c.received, c.seen, v.last_seq FROM DeliveryCursor c"
-            " JOIN Conversation v ON v.conv = c.conv WHERE c.userid = ? AND c.received < ?",
-            (userid, CLOSED),
+            "SELECT c.userid, c.conv, c.received, c.seen, v.last_seq FROM DeliveryCursor c"
+            f" JOIN Conversation v ON v.conv = c.conv WHERE c.userid IN ({placeholders(len(cursors))}) AND c.received < ?",
+            [*cursors, CLOSED],
         )
-        return [Cursor(*row) for row in result.rows]
+        for userid, *cursor in result.rows:
+            cursors[userid].append(Cursor(*cursor))
+        return cursors
 
     @query
     def cursor(self, userid: int, conv: str) -> Steps[Cursor | None]:

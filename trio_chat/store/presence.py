@@ -8,9 +8,9 @@ import attrs
 
 from trio_chat.errors import AccountInUse, Forbidden
 from trio_chat.store.contract import Database, Last, Statement, Steps, Value
-from trio_chat.store.steps import chunks, placeholders, query, transaction
+from trio_chat.store.steps import chunks, placeholders, query, rows_of, transaction
 
-__all__ = ["NodeRecord", "PresenceTable", "StateChange"]
+__all__ = ["Entry", "NodeRecord", "PresenceTable", "StateChange"]
 
 
 @attrs.frozen
@@ -30,6 +30,14 @@ class StateChange:
     userid: int
     state: str
     changed: int
+
+
+@attrs.frozen
+class Entry:
+    """A login of a user; with `exclusive` it has to be his only one."""
+
+    userid: int
+    exclusive: bool = False
 
 
 @attrs.frozen
@@ -56,33 +64,58 @@ class PresenceTable:
         return result.changed > 0
 
     @transaction
-    def enter(self, userid: int, node: int, exclusive: bool) -> Steps[StateChange | None]:
-        """Note that a user is connected to a node; returns what changed.
+    def enter(self, entries: Sequence[Entry], node: int) -> Steps[list[StateChange | AccountInUse | Forbidden | None]]:
+        """Note that users are connected to a node; says of each entry what it changed, or why it was refused.
 
-        With `exclusive`, raises `AccountInUse` where the user is connected anywhere already: of any number of such
-        logins at once, on whatever nodes, one succeeds. Raises `Forbidden` where the operator has disabled the account.
+        `AccountInUse` where an exclusive one's user is connected anywhere already: of any number of such logins at once,
+        on whatever nodes, one succeeds. `Forbidden` where the operator has disabled the account.
         """
         dialect = self.database.dialect
-        # The lock on the user's row orders all logins and exits of the account, over all nodes.
-        row = yield (
-            f"SELECT state, disabled, changed, {dialect.now_ms} FROM User WHERE id = ?{dialect.for_update}",
-            (userid,),
+        users = {entry.userid for entry in entries}
+        # The locks on the users' rows order all logins and exits of each account, over all nodes.
+        rows = yield (
+            f"SELECT id, state, disabled, changed, {dialect.now_ms} FROM User WHERE id IN ({placeholders(len(users))})"
+            f" ORDER BY id{dialect.for_update}",
+            sorted(users),
         )
-        state, disabled, changed, now = row.rows[0]
-        if disabled:
-            raise Forbidden("this account is disabled; ask who runs the server")
-        if exclusive:
-            present = yield "SELECT 1 FROM Presence WHERE userid = ? LIMIT 1", (userid,)
-            if present.rows:
-                raise AccountInUse
-        last: list[Statement] = [(f"{dialect.insert_ignore} Presence (userid, node) VALUES (?, ?)", (userid, node))]
-        change = None
-        if state != "online":
-            # Logins are many: what the row will be is known as long as it is locked, and need not be read again.
-            change = StateChange(userid, "online", max(changed + 1, int(now)))
-            last.append(("UPDATE User SET state = ?, changed = ? WHERE id = ?", ("online", change.changed, userid)))
-        yield Last(last)
-        return change
+        found = {row[0]: row[1:] for row in rows.rows}
+        present: set[int] = set()
+        if exclusive := sorted({entry.userid for entry in entries if entry.exclusive}):
+            rows = yield (
+                f"SELECT DISTINCT userid FROM Presence WHERE userid IN ({placeholders(len(exclusive))})",
+                exclusive,
+            )
+            present = {row[0] for row in rows.rows}
+        outcomes: list[StateChange | AccountInUse | Forbidden | None] = []
+        entered: set[int] = set()
+        changes: dict[int, StateChange] = {}
+        for userid, exclusively in ((entry.userid, entry.exclusive) for entry in entries):
+            state, disabled, changed, now = found[userid]
+            outcome: StateChange | AccountInUse | Forbidden | None = None
+            if disabled:
+                outcome = Forbidden("this account is disabled; ask who runs the server")
+            elif exclusively and (userid in present or userid in entered):
+                outcome = AccountInUse()
+            else:
+                if state != "online" and userid not in entered:
+                    # Logins are many: what the row will be is known while it is locked, and need not be read again.
+                    outcome = changes[userid] = StateChange(userid, "online", max(changed + 1, int(now)))
+                entered.add(userid)
+            outcomes.append(outcome)
+        last: list[Statement] = []
+        if entered:
+            values = [value for userid in sorted(entered) for value in (userid, node)]
+            last.append((f"{dialect.insert_ignore} Presence (userid, node) VALUES {rows_of(2, len(entered))}", values))
+        if changes:
+            case = f"CASE id {'WHEN ? THEN ? ' * len(changes)}END"
+            values = [value for userid, change in changes.items() for value in (userid, change.changed)]
+            last.append((
+                f"UPDATE User SET state = 'online', changed = {case} WHERE id IN ({placeholders(len(changes))})",
+                [*values, *changes],
+            ))  # fmt: skip
+        if last:
+            yield Last(last)
+        return outcomes
 
     @transaction
     def leave(self, userids: Sequence[int], node: int) -> Steps[list[StateChange]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from trio_chat.errors import NoSuchUser
 from trio_chat.store.contract import Database, Steps
 from trio_chat.store.logins import end_logins
-from trio_chat.store.steps import query, transaction
+from trio_chat.store.steps import placeholders, query, transaction
 
 __all__ = ["Relations"]
 
@@ -54,14 +56,18 @@ class Relations:
         return list(found.rows)
 
     @query
-    def apart(self, userid: int) -> Steps[set[int]]:
-        """From whom a user is apart."""
+    def apart(self, userids: Sequence[int]) -> Steps[dict[int, set[int]]]:
+        """From whom each of these users is apart."""
+        others: dict[int, set[int]] = {userid: set() for userid in userids}
+        users = placeholders(len(others))
         found = yield (
-            "SELECT other FROM Block WHERE userid = ? AND blocked = 1"
-            " UNION SELECT userid FROM Block WHERE other = ? AND blocked = 1",
-            (userid, userid),
+            f"SELECT userid, other FROM Block WHERE userid IN ({users}) AND blocked = 1"
+            f" UNION SELECT other, userid FROM Block WHERE other IN ({users}) AND blocked = 1",
+            [*others, *others],
         )
-        return {row[0] for row in found.rows}
+        for userid, other in found.rows:
+            others[userid].add(other)
+        return others
 
     @transaction
     def disable(self, name: str) -> Steps[int]:
