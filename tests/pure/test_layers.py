@@ -162,7 +162,7 @@ LAYERS = (
             "session.Dialect",
             "outbox.Receipt",
         ),
-        libraries=("argon2", "attrs", "structlog", "trio"),
+        libraries=("argon2", "attrs", "outcome", "structlog", "trio"),
     ),
     Layer(
         "core",

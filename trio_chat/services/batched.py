@@ -49,6 +49,10 @@ class Batched(Generic[Q, A]):
         self._free = parallel
         self._waiting: deque[_Asker[Q, A]] = deque()
 
+    def __len__(self) -> int:
+        """How many wait for their turn."""
+        return sum(not asker.gone for asker in self._waiting)
+
     async def __call__(self, question: Q) -> A:
         """The answer. Raises what `ask` raises.
 

@@ -9,15 +9,17 @@ What was wrong lately is in the database, so it counts on every node; only a wro
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
 from trio_chat.errors import RateLimited, Unavailable
+from trio_chat.services.batched import Batched
 from trio_chat.services.turns import Turns
 from trio_chat.store.guesses import Failure, Guesses, Record
 
@@ -76,7 +78,8 @@ class LoginGuard:
         self, table: Guesses, *, guesses: int, place_guesses: int, account_guesses: int, longest: int, waiting: int
     ) -> None:
         self._table = table
-        self._notes = _Notes(table)
+        # A storm of wrong passwords takes the writer's time once per commit and not once per try.
+        self._notes: Batched[list[Failure], None] = Batched(self._write, most=500)
         self._pair = Rule(guesses, 900, longest)
         self._place = Rule(place_guesses, 10, min(60, longest))
         self._account = Rule(account_guesses, 60, longest)
@@ -153,12 +156,22 @@ class LoginGuard:
         failures = [rule.failure(subject) for rule, subject in zip(rules, subjects, strict=True) if rule.applies]
         if failures:
             with trio.move_on_after(_LAST_WORDS, shield=True) as scope:
-                await self._notes.write(failures)
+                await self._notes(failures)
             if scope.cancelled_caught:
                 raise Unavailable
         self._failures += 1
         if self._failures % _FORGET_AFTER == 0:
             await self._table.forget()
+
+    async def _write(self, tries: list[list[Failure]]) -> list[None]:
+        """Note several wrong passwords in one transaction. Raises `Unavailable`."""
+        failures: dict[bytes, Failure] = {}
+        for failure in itertools.chain(*tries):
+            former = failures.get(failure.subject)
+            lasts = failure.lasts + (former.lasts if former else 0)
+            failures[failure.subject] = attrs.evolve(failure, lasts=lasts)
+        await self._table.add(list(failures.values()))
+        return [None] * len(tries)
 
     def _remember(self, account: str, place: str) -> None:
         known = self._known
@@ -166,51 +179,6 @@ class LoginGuard:
         known[account, place] = None
         if len(known) > _KNOWN:
             del known[next(iter(known))]
-
-
-class _Notes:
-    """Wrong passwords on their way into the database: what comes while one transaction commits is in the next one.
-
-    So a storm of them takes the writer's time once per commit and not once per try, and messages wait for one at most.
-    There are no more of them than passwords may be checked.
-    """
-
-    def __init__(self, table: Guesses) -> None:
-        self._table = table
-        self._next = _Transaction()
-        # Whoever has it writes for all.
-        self._turn = trio.Lock()
-
-    def __len__(self) -> int:
-        """How many wait behind the transaction in hand."""
-        return self._turn.statistics().tasks_waiting
-
-    async def write(self, failures: Sequence[Failure]) -> None:
-        """Return when they are durable. Raises `Unavailable`. When cancelled they may be written or not, now or later.
-
-        Where a transaction fails, each who waits for it tries it again: it may then count twice, but never not at all.
-        """
-        mine = self._next
-        mine.add(failures)
-        async with self._turn:
-            if mine.written:
-                return
-            if self._next is mine:
-                self._next = _Transaction()
-            await self._table.add(list(mine.failures.values()))
-            mine.written = True
-
-
-@attrs.define(eq=False)
-class _Transaction:
-    failures: dict[bytes, Failure] = attrs.field(factory=dict)
-    written: bool = False
-
-    def add(self, failures: Sequence[Failure]) -> None:
-        for each in failures:
-            former = self.failures.get(each.subject)
-            lasts = each.lasts + (former.lasts if former else 0)
-            self.failures[each.subject] = attrs.evolve(each, lasts=lasts)
 
 
 def _subject(kind: str, account: str, place: str) -> bytes:
