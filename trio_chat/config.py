@@ -141,10 +141,13 @@ class Limits:
         10.0, "how long a TLS handshake with a PROXY header may take", validator=_SECONDS
     )
     connections: int = _guard(
-        50000, "connections; over it the one that waits longest without a login makes room, or the new one is closed"
+        50000,
+        "connections, of all workers together; "
+        "over it the one that waits longest without a login makes room, or the new one is closed",
     )
     address_connections: int = _guard(
-        5000, "connections from one address (IPv6: from one /64); over it new ones are told to come later"
+        5000,
+        "connections from one address (IPv6: from one /64), for each worker; over it new ones are told to come later",
     )
     login_seconds: int = _guard(300, "seconds that a connection may take to log in; after that it is closed")
     memory: int = _guard(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from trio_chat.connection import Connection
     from trio_chat.counters import Counters
 
-__all__ = ["Doorkeeper", "turn_away"]
+__all__ = ["Doorkeeper", "nowhere", "turn_away"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +42,25 @@ _GRACE = 2.0
 _COME_BACK = 10
 
 
-class Doorkeeper:
-    """Counts the connections of a node. All but `run` is synchronous."""
+def nowhere() -> int:
+    """A node that counts for itself."""
+    return 0
 
-    def __init__(self, limits: Limits, counters: Counters, connections: dict[Connection, None]) -> None:
+
+class Doorkeeper:
+    """Counts the connections of a node. All but `run` is synchronous.
+
+    `elsewhere` says how many others count together with them: those of the other workers.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        counters: Counters,
+        connections: dict[Connection, None],
+        elsewhere: Callable[[], int] = nowhere,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._limits = limits
         self._counters = counters
         self._connections = connections
@@ -57,7 +73,7 @@ class Doorkeeper:
 
     def make_room(self) -> RateLimited | None:
         """One more wants to connect: close another for it, or return what to tell him."""
-        if len(self._connections) < self._limits.connections:
+        if len(self._connections) + self._elsewhere() < self._limits.connections:
             return None
         self._counters.reached["connections"] += 1
         longest = next(iter(self._anonymous), None)

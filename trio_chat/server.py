@@ -32,7 +32,7 @@ from trio_chat.channels import Channels
 from trio_chat.config import NO_LIMIT, Address, Limits, Settings, default_database
 from trio_chat.connection import Connection
 from trio_chat.counters import Counters
-from trio_chat.doorkeeper import Doorkeeper, turn_away
+from trio_chat.doorkeeper import Doorkeeper, nowhere, turn_away
 from trio_chat.doubts import Doubts
 from trio_chat.errors import ShuttingDown, StartupError, Unavailable
 from trio_chat.health import Health
@@ -114,13 +114,14 @@ Source = Callable[[Callable[[Transport], None]], Awaitable[None]]
 class Shared:
     """What a server shares with other processes that serve the same addresses.
 
-    Their listeners, its turn at them, what it tells at /metrics (one of them is asked, and all of them are meant), and how
+    Their listeners, its turn at them, how many connections the others have, what it tells at /metrics (one of them is asked, and all of them are meant), and how
     many `processes` they are.
     """
 
     tcp: Sequence[socket.socket]
     http: Sequence[socket.socket]
     turn: Turn
+    elsewhere: Callable[[], int]
     metrics: Callable[[Node], Page]
     processes: int
 
@@ -131,7 +132,8 @@ class Foundation:
 
     `name` is the node's; `place` says, for people, where the `database` is. `alone` says that the database serves no
     other node; `addresses` are those that the `sources` listen on; `carriers` are what the connections' transports need
-    to have running as long as there are connections.
+    to have running as long as there are connections; `elsewhere` is how many connections there are that count together
+    with the node's own.
     """
 
     name: str
@@ -147,6 +149,7 @@ class Foundation:
     pages: list[str] = attrs.field(factory=list)
     metrics: Callable[[Node], Page] = metrics_page
     counters: Counters = attrs.field(factory=Counters)
+    elsewhere: Callable[[], int] = nowhere
     certificate: Certificate | None = None
 
 
@@ -308,6 +311,7 @@ async def open_server(settings: Settings | None = None, shared: Shared | None = 
                 webs=[partial(serve_http, http, poller, entrance, turn=turn)] if http else [],
                 pages=[_url(sock, "https" if certificate else "http") for sock in http],
                 metrics=shared.metrics if shared else metrics_page,
+                elsewhere=shared.elsewhere if shared else nowhere,
                 counters=counters,
                 certificate=certificate,
             )
@@ -469,7 +473,7 @@ def _build(settings: Settings, foundation: Foundation) -> Node:
         ),
         counters=counters,
         certificate=foundation.certificate,
-        doorkeeper=Doorkeeper(limits, counters, connections),
+        doorkeeper=Doorkeeper(limits, counters, connections, foundation.elsewhere),
         rates=_rates(limits),
         connections=connections,
     )

@@ -92,6 +92,20 @@ async def test_who_does_not_log_in_makes_room(
         await alice.quiet()
 
 
+@pytest.mark.settings(limits=Limits(connections=3))
+async def test_other_workers_connections_count_too(
+    server: Server, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = 2
+    monkeypatch.setattr(server.node.doorkeeper, "_elsewhere", lambda: elsewhere)
+    async with connect(address) as first:
+        async with connect(address, modern=False) as second:
+            assert await dismissed(second) == "rate_limited"
+        elsewhere = 1
+        async with connect(address):
+            await first.quiet()
+
+
 async def test_the_time_until_login(server: Server, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_chat.doorkeeper._LOOK", 0.05)
 

@@ -73,6 +73,7 @@ async def test_who_has_the_fewest_connections_comes_first(autojump_clock: trio.t
             nursery.start_soon(one.run)
             nursery.start_soon(two.run)
             await trio.testing.wait_all_tasks_blocked()
+            assert (one.elsewhere(), two.elsewhere()) == (2, 5)
             began = trio.current_time()
             assert await two.turn() == 4  # as many as one has, and one more
             assert trio.current_time() == began
@@ -85,6 +86,7 @@ async def test_who_has_the_fewest_connections_comes_first(autojump_clock: trio.t
             assert trio.current_time() == began
             nursery.cancel_scope.cancel()
         assert board.fewest(but=2) is None  # nobody is on it any more
+        assert board.others(but=2) == 0
         assert await one.turn() > 1
 
 

@@ -31,14 +31,17 @@ from trio_chat.wire.messages import Kind
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 WORKERS = 2
+CONNECTIONS = 60
 
 
 class Program(ChatNode):
     """The supervisor, and what it has said of its workers."""
 
+    options = ("--workers", str(WORKERS), "--limit", f"connections={CONNECTIONS}")
+
     def __init__(self, directory: Path, settings: Settings) -> None:
         self.http = Address("127.0.0.1", free_port())
-        super().__init__(directory, "m", settings, "--workers", str(WORKERS), "--http", str(self.http))
+        super().__init__(directory, "m", settings, *self.options, "--http", str(self.http))
 
     def workers(self) -> dict[int, int]:
         """The process of each, the latest."""
@@ -143,6 +146,23 @@ async def test_connections_are_spread_over_the_workers(program: Program) -> None
         assert set(before) == {"m/1", "m/2"}
         # On a busy machine one of them may be late now and then; a listener left to itself gives one of two nearly all.
         assert abs(before["m/1"] - before["m/2"]) <= 12
+
+
+async def test_connections_are_counted_over_all_workers(program: Program) -> None:
+    """Each knows of the others' a moment later, so it may be a few more."""
+    let_in = 0
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS + 40):
+            wire = await stack.enter_async_context(connect(program.address, modern=False))
+            await wire.send(Kind.PING)
+            answer = await wire.receive()
+            let_in += answer["msgid"] == Kind.PONG
+            if answer["msgid"] != Kind.PONG:
+                assert answer["error"] == "rate_limited"
+        assert CONNECTIONS - 10 <= let_in <= CONNECTIONS + 20
+    with trio.fail_after(10):
+        while (await figures(program))["trio_chat_connections"] > 1:
+            await trio.sleep(0.05)
 
 
 async def test_messages_cross_the_workers_in_order(program: Program, names: list[str]) -> None:

@@ -64,6 +64,11 @@ class Board:
         numbers = [_PLACE.unpack_from(self._memory, _PLACE.size * place)[0] for place in self._places if place != but]
         return min((number for number in numbers if number != _NOBODY), default=None)
 
+    def others(self, but: int) -> int:
+        """How many connections all have together, `but` for one place. It may be a moment old."""
+        numbers = [_PLACE.unpack_from(self._memory, _PLACE.size * place)[0] for place in self._places if place != but]
+        return sum(number for number in numbers if number != _NOBODY)
+
 
 class Turns:
     """One worker's place on the board. `count` says how many connections it has."""
@@ -84,6 +89,10 @@ class Turns:
         await trio.lowlevel.checkpoint()
         # As many as another one has, and one more: the next is that one's.
         return _ALONE if fewest is None else fewest - mine + 1
+
+    def elsewhere(self) -> int:
+        """How many connections the other workers have, a moment ago at most."""
+        return self._board.others(self._place)
 
     async def run(self) -> None:
         """Keep the board right until cancelled; then leave it."""

@@ -70,6 +70,7 @@ async def work(assignment: Assignment) -> bool:
         tcp=[_listener(fd) for fd in assignment.tcp],
         http=[_listener(fd) for fd in assignment.http],
         turn=turns.turn,
+        elsewhere=turns.elsewhere,
         metrics=worker.metrics,
         processes=assignment.workers,
     )
