@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -133,11 +134,12 @@ def test_a_slow_line(line: Line, on_the_line: Persons, people: Persons) -> None:
 
 def test_a_message_that_is_refused_can_be_thrown_away(people: Persons) -> None:
     alice = people("alice")
-    alice.page.evaluate("location.hash = 'g:999999'")
+    me = json.loads(alice.storage()["trio-chat:session"])["id"]
+    alice.page.evaluate(f"location.hash = 'd:{me}:999999'")
     alice.composer.wait_for()
     alice.say("Is anybody there?")
     alice.state("Is anybody", "failed")
-    expect(alice.page.locator(".failure")).to_contain_text("There is no group")
+    expect(alice.page.locator(".failure")).to_contain_text("There is nobody of this name.")
     alice.page.reload()
     alice.state("Is anybody", "failed")
     alice.page.get_by_role("button", name="Delete").click()
