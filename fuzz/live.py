@@ -245,7 +245,8 @@ class Attacker:
             self.greeted = self.greeted or (not self.modern and answer["msgid"] == Kind.HELLO_ACK)
             error = answer.get("error")
             if answer.get("errno"):
-                self.errors[str(error)] += 1
+                # Some of the classic ones have a number only.
+                self.errors[str(error or f"errno {answer['errno']}")] += 1
             if error == "internal":
                 raise Finding(f"{self}: a request made the server fail: {answer}")
 
