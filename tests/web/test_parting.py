@@ -45,6 +45,7 @@ def test_a_group_is_left(people: Persons) -> None:
     question(bob).get_by_role("button", name="Leave", exact=True).click()
     expect(bob.page.locator("dialog")).to_have_count(0)
     expect(bob.entry(group)).to_have_count(0)
+    expect(bob.page.locator("#list")).to_be_focused()
     expect(bob.page.locator(".banner:visible")).to_have_count(0)  # nobody is told what they did
     # The other tab stood in it.
     expect(tab.composer).to_be_hidden()
@@ -89,6 +90,9 @@ def test_a_member_is_removed(people: Persons) -> None:
     bob.page.get_by_role("link", name="Back to the list").click()
     expect(bob.entry(group)).to_have_count(0)
     expect(bob.page.get_by_text("No conversations yet")).to_be_visible()
+    bob.page.evaluate("location.hash = 'g:999999'")
+    expect(bob.page.locator(".stopped")).to_have_text("There is no such group.")
+    expect(bob.composer).to_be_hidden()
 
 
 def test_what_happened_while_one_was_away(people: Persons) -> None:

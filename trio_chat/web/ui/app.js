@@ -74,7 +74,11 @@ export class App extends Component {
     this.conversation.hidden = !store.current;
     this.nothing.hidden = Boolean(store.current);
     if (store.current) this.conversation.show(store.current, Number(seq) || 0);
-    else if (before) this.querySelector(`.entry[href="#${before}"]`)?.focus();
+    else if (before) {
+      // Where one came from; a group that one has left is listed no more.
+      const entry = store.conversations.get(before)?.forbidden ? null : this.querySelector(`.entry[href="#${before}"]`);
+      (entry ?? this.querySelector("#list")).focus();
+    }
     store.changed("lists");
   }
 
