@@ -21,7 +21,8 @@ import trio.testing
 from trio_chat import Address, Settings
 from trio_chat.connection import Connection
 from trio_chat.logs import configure
-from trio_chat.server import Server, open_server
+from trio_chat.server import open_server
+from trio_chat.serving import Server
 from trio_chat.session import Identity
 from trio_chat.store.log import Cursor
 from trio_chat.transport.poller import Poller

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trio_chat.config import Address, Limits, Settings
-    from trio_chat.server import Server, open_server
+    from trio_chat.server import open_server
+    from trio_chat.serving import Server
 
 __all__ = ["Address", "Limits", "Server", "Settings", "__version__", "open_server"]
 

@@ -19,7 +19,7 @@ from trio_chat.errors import StartupError, startup_error
 from trio_chat.signals import Order, Orders, open_orders
 
 if TYPE_CHECKING:
-    from trio_chat.server import Server
+    from trio_chat.serving import Server
 
 __all__ = ["main"]
 

@@ -38,7 +38,7 @@ __all__ = ["Node"]
 
 @attrs.define(eq=False)
 class Node:
-    """Made by `server.py`. While `draining`, requests that ask something of the server are refused.
+    """Made by `assembly.py`. While `draining`, requests that ask something of the server are refused.
 
     `connections` has no values: unlike a set's, a dict's order is the same in every run.
     """

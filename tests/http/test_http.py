@@ -39,7 +39,7 @@ def strict(headers: dict[str, str]) -> bool:
 def _a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the files of the package: one whose text is known."""
     known = file_page("known.txt", b"known text\n" * 100)
-    monkeypatch.setattr("trio_chat.server.static_pages", lambda: static_pages() | {"/static/known.txt": known})
+    monkeypatch.setattr("trio_chat.serving.static_pages", lambda: static_pages() | {"/static/known.txt": known})
 
 
 async def until_answered(http: Address) -> None:
@@ -252,7 +252,7 @@ async def test_who_does_not_take_the_answer_is_closed(settings: Settings, monkey
 
     monkeypatch.setattr(module, "_ANSWER", 0.3)
     monkeypatch.setattr(module, "_PENDING", 1)
-    monkeypatch.setattr("trio_chat.server.static_pages", lambda: {"/endless": endless})
+    monkeypatch.setattr("trio_chat.serving.static_pages", lambda: {"/endless": endless})
     async with trio_chat.open_server(settings) as server, open_raw(address_of(server)) as raw:
         await raw.send(request("/endless"))
         await raw.answer(body=False)

@@ -224,12 +224,23 @@ LAYERS = (
         ours=("errors", "services.invitations", "services.tokens", "store.contract", "store.invitations"),
     ),
     Layer("operators", ("operators",), ours=("errors", "store.contract", "store.relations")),
-    Layer("composition root", ("server",), ours=("*",), libraries=("attrs", "structlog", "trio")),
+    Layer("composition root", ("server", "serving", "assembly"), ours=("*",), libraries=("attrs", "structlog", "trio")),
     Layer("public names", ("",), ours=("config", "server")),
     Layer(
         "workers",  # processes around the server, which know it from the outside
         ("workers", "workers.*"),
-        ours=("backoff", "config", "errors", "metrics", "node", "server", "signals", "transport.http", "workers.*"),
+        ours=(
+            "backoff",
+            "config",
+            "errors",
+            "metrics",
+            "node",
+            "server",
+            "serving",
+            "signals",
+            "transport.http",
+            "workers.*",
+        ),
         libraries=("attrs", "prometheus_client", "structlog", "trio", "websockets"),
     ),
     Layer(

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from trio_chat import Address, Server, Settings
+from trio_chat.assembly import Foundation
 from trio_chat.bus.local import LocalBus
-from trio_chat.server import Foundation, open_node
 from trio_chat.services.passwords import Passwords
+from trio_chat.serving import open_node
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.poller import Poller

@@ -13,9 +13,10 @@ import trio
 
 from tests.wire import log_in, register
 from trio_chat import Address, Settings
+from trio_chat.assembly import Foundation
 from trio_chat.bus.local import LocalBus, LocalHub
-from trio_chat.server import Foundation, Server, open_node
 from trio_chat.services.passwords import Passwords
+from trio_chat.serving import Server, open_node
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.poller import Poller

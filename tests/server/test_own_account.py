@@ -12,11 +12,12 @@ import trio
 
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
+from trio_chat.assembly import Foundation
 from trio_chat.bus.local import LocalBus, LocalHub
 from trio_chat.errors import BadCredentials
-from trio_chat.server import Foundation, open_node
 from trio_chat.services.passwords import Passwords
 from trio_chat.services.tokens import Origin
+from trio_chat.serving import open_node
 from trio_chat.store.schema import migrate
 from trio_chat.store.sqlite import SQLite
 from trio_chat.transport.poller import Poller

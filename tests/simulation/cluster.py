@@ -13,8 +13,9 @@ from tests.simulation.database import Engine, Handle
 from tests.simulation.network import Exchange, SimulatedBus
 from tests.simulation.plan import Plan
 from tests.simulation.streams import ClientEnd, Line
+from trio_chat.assembly import Foundation
 from trio_chat.errors import StartupError
-from trio_chat.server import Foundation, Server, open_node
+from trio_chat.serving import Server, open_node
 from trio_chat.transport.contract import Transport
 
 __all__ = ["Cluster", "Life", "Refused", "Slot"]

@@ -21,7 +21,8 @@ from trio_chat.config import Settings
 from trio_chat.errors import StartupError, startup_error
 from trio_chat.metrics import metrics_reply, node_registry
 from trio_chat.node import Node
-from trio_chat.server import Server, Shared, open_server
+from trio_chat.server import Shared, open_server
+from trio_chat.serving import Server
 from trio_chat.transport.http import Page, Reply
 from trio_chat.workers.control import Control
 from trio_chat.workers.figures import Figures, gather, merged
