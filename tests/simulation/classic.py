@@ -19,8 +19,8 @@ from tests.simulation.cluster import Refused
 from tests.simulation.streams import ClientEnd
 from tests.simulation.world import Account, Phase, World
 from trio_chat.transport.contract import TransportBroken
-from trio_chat.verify.facts import Facts
-from trio_chat.verify.history import Closed, Logged, LoggedIn, Member, Opened, Requested
+from trio_chat.verify.courses import Courses
+from trio_chat.verify.history import Closed, Logged, LoggedIn, Opened, Requested
 from trio_chat.wire.classic import BUFFER
 from trio_chat.wire.conversation import direct_conv, group_conv, parse_conv
 from trio_chat.wire.messages import Kind
@@ -127,12 +127,10 @@ class ClassicDevice:
                 await trio.sleep(self.chance.uniform(0.1, 0.5))
                 continue
             self.logged_in = True
-            self.world.record(LoggedIn, number, account.id)
-            for text in answer.get("groups", []):
-                group = json.loads(text)["id"]
-                account.groups[group] = None
-                self.world.groups[group] = None
-                self.world.record(Member, account.id, group_conv(group), sure=True)
+            groups = [json.loads(text)["id"] for text in answer.get("groups", [])]
+            account.groups = dict.fromkeys(groups)
+            self.world.groups.update(account.groups)
+            self.world.record(LoggedIn, number, account.id, [group_conv(group) for group in groups])
 
     async def _act(self, line: ClientEnd, number: int) -> None:
         world, chance = self.world, self.chance
@@ -147,7 +145,7 @@ class ClassicDevice:
                 self._talk(line, number)
             elif draw < 0.8 and world.groups:
                 group = chance.choice(list(world.groups))
-                world.record(Member, self.account.id, group_conv(group), sure=False)
+                world.record(Requested, number, next(world.numbers), "JOIN_GROUP", group_conv(group))
                 self._send(line, Kind.JOIN_GROUP, groupid=group)
             elif draw < 0.9:
                 others = [account.id for account in world.accounts if account.id]
@@ -189,23 +187,24 @@ class ClassicDevice:
 
     # -- the end of the run -------------------------------------------------------------------------------------------
 
-    def check(self, facts: Facts) -> Iterator[str]:
+    def check(self, courses: Courses) -> Iterator[str]:
         """What is wrong with what it got, in words."""
+        facts, user = courses.facts, self.account.id
         places = {message.text: (conv, seq) for conv, log in facts.logs.items() for seq, message in log.items()}
         places = {_head(text): place for text, place in places.items()}
         got: set[tuple[str, int]] = set()
         for visit in self.visits:
-            yield from self._check_visit(visit, places, facts, got)
+            yield from self._check_visit(visit, places, courses, got)
             got.update(places[text] for text in visit.lost(self._terminator) if text in places)
         for conv, log in facts.logs.items():
-            if not facts.is_party(self.account.id, conv) or (base := facts.base(self.account.id, conv)) is None:
+            if not courses.is_party(user, conv) or (base := courses.base(user, conv, len(facts.records) - 1)) is None:
                 continue
             for seq, message in log.items():
                 if seq > base and (conv, seq) not in got and not self._is_own(message):
                     yield f"{self.name} never got {conv}/{seq} ({_head(message.text)!r})"
 
     def _check_visit(
-        self, visit: _Visit, places: dict[str, tuple[str, int]], facts: Facts, got: set[tuple[str, int]]
+        self, visit: _Visit, places: dict[str, tuple[str, int]], courses: Courses, got: set[tuple[str, int]]
     ) -> Iterator[str]:
         where = f"{self.name}, connection {visit.number}"
         last: dict[str, int] = {}
@@ -224,8 +223,10 @@ class ClassicDevice:
                 continue
             if seq <= before:
                 yield f"{where}: got {conv}/{seq} after {conv}/{before}"
+            if courses.membership(self.account.id, conv).ends:
+                continue  # he may have been out in between
             for between in range(before + 1, seq):
-                if not self._is_own(facts.logs[conv][between]):
+                if not self._is_own(courses.facts.logs[conv][between]):
                     yield f"{where}: got {conv}/{seq} next after {conv}/{before}"
                     break
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from tests.simulation.classic import ClassicDevice
 from tests.simulation.modern import ModernDevice
 from tests.simulation.world import World
+from trio_chat.router import Router
 from trio_chat.verify.checker import check
+from trio_chat.verify.courses import chart
 from trio_chat.verify.facts import Promises, gather
 from trio_chat.verify.history import to_line
 
@@ -17,14 +19,20 @@ __all__ = ["inside", "judge", "left_behind"]
 def judge(world: World, devices: Sequence[ModernDevice | ClassicDevice]) -> Iterator[str]:
     """What the history shows to be wrong."""
     settings = world.plan.settings
-    promises = Promises(presence=4.0, node_death=2 * settings.lease + 3, answer=15.0)
+    promises = Promises(
+        presence=4.0,
+        node_death=2 * settings.lease + 3,
+        answer=15.0,
+        parting=0.0 if world.plan.nodes == 1 else 4.0,
+        settled=6.0,
+    )
     for violation in check(world.history, promises):
         shown = "\n".join(f"    {to_line(record).decode()}" for record in violation.excerpt)
         yield f"{violation.rule}: {violation.says}\n{shown}"
-    facts = gather(world.history)
+    courses = chart(gather(world.history), promises)
     for device in devices:
         if isinstance(device, ClassicDevice):
-            yield from device.check(facts)
+            yield from device.check(courses)
 
 
 def inside(world: World, devices: Sequence[ModernDevice | ClassicDevice]) -> Iterator[str]:
@@ -38,6 +46,7 @@ def inside(world: World, devices: Sequence[ModernDevice | ClassicDevice]) -> Ite
         node = life.server.node
         for userid in node.router.accounts:
             here[life.name, userid] = None
+        yield from _relations(world, life.name, node.router)
         for name in ("_holes", "_ahead", "_loading", "_unheard"):
             if left := getattr(node.router, name):
                 yield f"{life.name}: the router still has {name}: {left}"
@@ -64,12 +73,27 @@ def inside(world: World, devices: Sequence[ModernDevice | ClassicDevice]) -> Ite
     yield from _seen(world, devices)
 
 
+def _relations(world: World, name: str, router: Router) -> Iterator[str]:
+    """What a node remembers of memberships and blocks, compared with the database."""
+    look = world.cluster.engine.look
+    for userid, account in router.accounts.items():
+        groups = {group for (group,) in look("SELECT groupid FROM GroupUser WHERE userid = ?", (userid,))}
+        if groups != account.groups.keys():
+            yield f"{name} believes user {userid} to be in {sorted(account.groups)}, and he is in {sorted(groups)}"
+        rows = "SELECT userid, other FROM Block WHERE blocked = 1 AND ? IN (userid, other)"
+        apart = {user for pair in look(rows, (userid,)) for user in pair} - {userid}
+        if apart != account.apart:
+            yield f"{name} believes user {userid} to be apart from {sorted(account.apart)}, and it is {sorted(apart)}"
+
+
 def _seen(world: World, devices: Sequence[ModernDevice | ClassicDevice]) -> Iterator[str]:
-    """Everybody is there: so every friend is online to everybody."""
+    """Everybody is there: so every friend is online to everybody, but to those from whom he is apart."""
+    blocks = world.cluster.engine.look("SELECT userid, other FROM Block WHERE blocked = 1")
+    apart = {*blocks, *((other, user) for user, other in blocks)}
     for device in devices:
         if isinstance(device, ModernDevice) and device.session is not None:
             for friend, state in device.session.friends.items():
-                if state != "online":
+                if (state == "online") == ((device.account.id, friend) in apart):
                     yield f"{device.name} believes user {friend} to be {state}, and everybody is there"
 
 

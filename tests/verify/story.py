@@ -12,10 +12,10 @@ from trio_chat.verify.history import (
     Delivered,
     FaultBegan,
     FaultEnded,
+    Left,
     Logged,
     LoggedIn,
     LogRead,
-    Member,
     Noticed,
     Opened,
     Received,
@@ -49,6 +49,7 @@ class Story:
         self._places: dict[tuple[int, str], int] = {}
         self._members: dict[str, set[int]] = {}
         self._friends: dict[int, set[int]] = {}
+        self._blocks: set[tuple[int, int]] = set()
 
     def add(self, record: Record) -> None:
         self.now += 0.001
@@ -67,7 +68,8 @@ class Story:
         self.add(Opened(0, connection))
         self.add(Requested(0, connection, ref := next(self._refs), "LOGIN"))
         self.add(Answered(0, connection, ref))
-        self.add(LoggedIn(0, connection, user))
+        groups = sorted(conv for conv, members in self._members.items() if user in members)
+        self.add(LoggedIn(0, connection, user, groups))
         for friend in sorted(self._friends.get(user, ())):
             self.add(Noticed(0, connection, friend, "online" if friend in self._online.values() else "offline"))
         came = user not in self._online.values()
@@ -87,14 +89,46 @@ class Story:
 
     def join(self, user: int, group: int) -> str:
         conv = group_conv(group)
-        self.add(Member(0, user, conv, False))
+        connection = next((each for each, owner in self._online.items() if owner == user), 0) or self.login(user)
+        self.add(Requested(0, connection, ref := next(self._refs), "JOIN_GROUP", conv))
         self._cursors[user, conv] = len(self._logs.setdefault(conv, []))
         self._members.setdefault(conv, set()).add(user)
-        self.add(Member(0, user, conv, True))
-        for connection, owner in self._online.items():
+        self.add(Answered(0, connection, ref))
+        for other, owner in self._online.items():
             if owner == user:
-                self._places[connection, conv] = self._cursors[user, conv]
+                self._places[other, conv] = self._cursors[user, conv]
         return conv
+
+    def leave(self, connection: int, conv: str) -> None:
+        """The account of a connection leaves a group."""
+        user = self._online[connection]
+        self.add(Requested(0, connection, ref := next(self._refs), "LEAVE_GROUP", conv))
+        self._members[conv].discard(user)
+        self._part(connection, user, conv)
+        self.add(Answered(0, connection, ref))
+
+    def remove(self, connection: int, conv: str, other: int) -> None:
+        """Somebody, who is taken for the creator of a group, removes another from it."""
+        self.add(Requested(0, connection, ref := next(self._refs), "REMOVE_MEMBER", conv, about=other))
+        self._members[conv].discard(other)
+        self._part(0, other, conv)
+        self.add(Answered(0, connection, ref))
+
+    def block(self, connection: int, other: int, *, undo: bool = False) -> None:
+        """The account of a connection blocks another, or takes that back."""
+        kind = "UNBLOCK" if undo else "BLOCK"
+        self.add(Requested(0, connection, ref := next(self._refs), kind, about=other))
+        pair = (self._online[connection], other)
+        if undo:
+            self._blocks.discard(pair)
+        else:
+            self._blocks.add(pair)
+        self.add(Answered(0, connection, ref))
+
+    def _part(self, asker: int, user: int, conv: str) -> None:
+        for connection, owner in self._online.items():
+            if owner == user and connection != asker:
+                self.add(Left(0, connection, conv))
 
     def send(self, connection: int, to: str | int, text: str, key: str | None = None, *, answered: bool = True) -> int:
         """Send to a user, or to a conversation by its name; the ref of the request."""
@@ -102,6 +136,9 @@ class Story:
         conv = direct_conv(user, to) if isinstance(to, int) else to
         ref = next(self._refs)
         self.add(Requested(0, connection, ref, "DIRECT" if isinstance(to, int) else "GROUP", conv, key, text))
+        if not self._may_write(user, conv):
+            self.add(Answered(0, connection, ref, "forbidden" if conv[0] == "d" else "not_a_member"))
+            return ref
         if key is not None and (user, key) in self._keys:
             self.add(Answered(0, connection, ref, "", *self._keys[user, key]))
             return ref
@@ -139,6 +176,12 @@ class Story:
                 self.add(Logged(0, conv, seq, sent.sender, sent.key, sent.text))
             self.add(LogRead(0, conv, 1))
         return self.records
+
+    def _may_write(self, user: int, conv: str) -> bool:
+        if conv[0] == "g":
+            return user in self._members[conv]
+        low, high = (int(each) for each in conv.split(":")[1:])
+        return not self._blocks & {(low, high), (high, low)}
 
     def _is_in(self, user: int, conv: str) -> bool:
         return str(user) in conv.split(":")[1:] if conv[0] == "d" else user in self._members.get(conv, ())

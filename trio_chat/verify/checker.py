@@ -9,26 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from trio_chat.verify.courses import chart
 from trio_chat.verify.facts import Facts, Promises, Violation, gather
 from trio_chat.verify.history import Answered, Record
 from trio_chat.verify.places import check_places
-from trio_chat.verify.presence import check_presence, merged, unexcused
+from trio_chat.verify.presence import check_presence
+from trio_chat.verify.spans import merged, unexcused
 from trio_chat.verify.storing import check_acknowledged, check_logs, check_messages
+from trio_chat.verify.writers import check_writers
 
 __all__ = ["RULES", "Promises", "Violation", "check"]
 
 #: The rules, by the names that violations have.
 RULES = {
+    "accepted": "who is not in a group, or is blocked, may not write",
     "acknowledged-and-lost": "a message whose REPLY came is in the log",
     "acknowledged-for-another-text": "a REPLY's seq is that of the message which it answers",
     "answered-twice": "a request is answered once",
     "delivered-though-never-sent": "what is delivered was sent, by that user, with that text, to that conversation",
-    "delivered-to-a-stranger": "a message reaches only who is in its conversation",
+    "delivered-to-a-stranger": "a message reaches only who is in its conversation, while he is in it",
     "delivered-twice": "a connection gets a message once",
     "fall": "on a connection a conversation's seqs rise, and so do a log's times",
     "hole": "on a connection, and in a log, no seq is left out",
     "presence-wrong": "what a client is told about a friend is true, within seconds",
-    "refused": "who is in a group may write to it",
+    "refused": "who is in a group may write to it, and people who are not apart to each other",
     "stored-twice": "a key is stored once",
     "swapped": "messages of one connection keep their order",
     "two-orders": "everybody sees the same message at a place",
@@ -36,7 +40,6 @@ RULES = {
     "undelivered": "who is there at the end has got everything",
 }
 
-_NOT_IN = frozenset({"not_a_member", "no_such_group"})
 #: How many violations of one rule are told; a broken server breaks it by the thousand.
 _ENOUGH = 20
 
@@ -54,9 +57,12 @@ def check(history: Iterable[Record], promises: Promises | None = None) -> list[V
 
 
 def _violations(facts: Facts, promises: Promises) -> Iterator[Violation]:
-    for rule in (check_acknowledged, check_messages, check_logs, check_places, _check_answers):
+    courses = chart(facts, promises)
+    for rule in (check_acknowledged, check_messages, check_logs, _check_answers):
         yield from islice(rule(facts), 1000)
-    yield from check_presence(facts, promises)
+    for belonging in (check_places, check_writers):
+        yield from islice(belonging(courses), 1000)
+    yield from check_presence(courses)
     yield from _check_unanswered(facts, promises)
 
 
@@ -65,11 +71,6 @@ def _check_answers(facts: Facts) -> Iterator[Violation]:
         if len(asked.answers) > 1:
             says = f"connection {asked.record.connection} got {len(asked.answers)} answers to its request {asked.record.ref}"
             yield Violation("answered-twice", says, [asked.record, *asked.answers[:2]])
-        if asked.message is not None and asked.answers and asked.answers[0].error in _NOT_IN:
-            sure = facts.sure.get((asked.user, asked.record.conv))
-            if sure is not None and sure < asked.index:
-                says = f"user {asked.user} is in {asked.record.conv}, and was answered {asked.answers[0].error}"
-                yield Violation("refused", says, [facts.records[sure], asked.record, asked.answers[0]])
     for record in facts.records:
         if isinstance(record, Answered) and (record.connection, record.ref) not in facts.requests:
             says = f"connection {record.connection} got an answer to {record.ref}, which it had not asked"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 
 import attrs
@@ -17,7 +16,6 @@ from trio_chat.verify.history import (
     LoggedIn,
     LoggedOut,
     LogRead,
-    Member,
     Message,
     Noticed,
     Opened,
@@ -41,6 +39,10 @@ class Promises:
     node_death: float = 15.0
     #: To answer a request, not counting times of faults.
     answer: float = 15.0
+    #: To know on every node who has left a group, or was blocked; 0 where there is but one.
+    parting: float = 4.0
+    #: To have done what was asked and not answered, or never to do it, counted from the end of faults.
+    settled: float = 15.0
 
 
 @attrs.frozen
@@ -54,22 +56,31 @@ class Violation:
 
 @attrs.define(eq=False)
 class Session:
-    """A connection from a LOGIN_ACK on, until it ends or logs out; `end` is None where it lived on to the end."""
+    """A connection from a LOGIN_ACK on, until it ends or logs out; `end` is None where it lived on to the end.
+
+    The login was asked for at the record `asked` at the earliest, and had been answered at the record `index`.
+    """
 
     connection: int
     user: int
     began: LoggedIn
+    asked: int
+    index: int
     end: Closed | LoggedOut | None = None
 
 
 @attrs.define(eq=False)
 class Asked:
-    """A request with what became of it; `index` is its place in the history, `message` says which one it sends."""
+    """A request with what became of it; `index` and `answered` are its place in the history and its first answer's.
+
+    `message` says which one it sends.
+    """
 
     record: Requested
     index: int
     message: Identity | None
     user: int = 0
+    answered: int = -1
     answers: list[Answered] = attrs.field(factory=list)
 
 
@@ -91,51 +102,19 @@ class Facts:
     where: dict[Identity, Message] = attrs.field(factory=dict)
     logs: dict[str, dict[int, Logged]] = attrs.field(factory=dict)
     read: dict[str, LogRead] = attrs.field(factory=dict)
-    #: When a user asked to be in a group, with the highest seq acknowledged before; and since when he knows.
-    asked: dict[tuple[int, str], tuple[Member, int, Answered | None]] = attrs.field(factory=dict)
-    sure: dict[tuple[int, str], int] = attrs.field(factory=dict)
+    #: For each conversation the highest acknowledgement so far, where it rose.
+    highest: dict[str, list[tuple[int, Answered]]] = attrs.field(factory=dict)
     faults: list[tuple[FaultBegan, float]] = attrs.field(factory=list)
-    _bases: dict[str, tuple[list[int], list[int]]] = attrs.field(factory=dict)
-
-    def is_party(self, user: int, conv: str) -> bool:
-        """Whether a user is, or asked to be, in a conversation at all."""
-        if conv.startswith("d:"):
-            return str(user) in conv.split(":")[1:]
-        return (user, conv) in self.asked
 
     def sender(self, conv: str, seq: int) -> int | None:
         message = self.places.get(conv, {}).get(seq)
         return None if message is None else message.sender
 
-    def base(self, user: int, conv: str) -> int | None:
-        """The highest seq that a member's cursor can have begun at; None where nothing can be said.
-
-        A direct conversation is there from its first message on. Who has joined a group gets what was sent once he
-        knew that he is in it, so his cursor began below the lowest of those.
-        """
-        if conv.startswith("d:"):
-            return 0
-        since = self.sure.get((user, conv))
-        if since is None:
-            return None
-        if conv not in self._bases:
-            self._bases[conv] = self._lowest_after(conv)
-        times, lowest = self._bases[conv]
-        index = bisect_right(times, since)
-        return lowest[index] - 1 if index < len(lowest) else None
-
-    def _lowest_after(self, conv: str) -> tuple[list[int], list[int]]:
-        """For each message of a conversation when it was first sent, rising; and the lowest seq from there on."""
-        found = []
-        for seq, message in self.places.get(conv, {}).items():
-            requests = self.sent.get(identity(message))
-            if requests:
-                found.append((requests[0].index, seq))
-        found.sort()
-        lowest = [seq for _, seq in found]
-        for index in range(len(lowest) - 2, -1, -1):
-            lowest[index] = min(lowest[index], lowest[index + 1])
-        return [at for at, _ in found], lowest
+    def first_sent(self, conv: str, seq: int) -> Asked | None:
+        """The first request for the message at a place."""
+        message = self.places.get(conv, {}).get(seq)
+        requests = self.sent.get(identity(message)) if message is not None else None
+        return requests[0] if requests else None
 
 
 def identity(record: Requested | Message, sender: int = 0) -> Identity:
@@ -149,21 +128,25 @@ def gather(history: Iterable[Record]) -> Facts:
     facts = Facts(list(history))
     current: dict[int, Session] = {}
     began: dict[int, FaultBegan] = {}
-    highest: dict[str, Answered] = {}
+    logins: dict[int, int] = {}
     for index, record in enumerate(facts.records):
         facts.ended = record.at
         match record:
             case Opened():
                 facts.heard[record.connection] = record.at
+                logins[record.connection] = index
             case LoggedIn():
                 facts.heard[record.connection] = record.at
-                current[record.connection] = Session(record.connection, record.user, record)
+                asked_at = logins.get(record.connection, index)
+                current[record.connection] = Session(record.connection, record.user, record, asked_at, index)
                 facts.sessions.append(current[record.connection])
             case Closed() | LoggedOut():
                 session = current.pop(record.connection, None)
                 if session is not None:
                     session.end = record
             case Requested():
+                if record.kind == "LOGIN":
+                    logins[record.connection] = index
                 session = current.get(record.connection)
                 message = identity(record, session.user) if record.text and session is not None else None
                 asked = facts.requests[record.connection, record.ref] = Asked(
@@ -174,9 +157,13 @@ def gather(history: Iterable[Record]) -> Facts:
             case Answered():
                 facts.heard[record.connection] = record.at
                 if (record.connection, record.ref) in facts.requests:
-                    facts.requests[record.connection, record.ref].answers.append(record)
-                if record.seq and (record.conv not in highest or highest[record.conv].seq < record.seq):
-                    highest[record.conv] = record
+                    asked = facts.requests[record.connection, record.ref]
+                    asked.answered = asked.answered if asked.answers else index
+                    asked.answers.append(record)
+                if record.seq and not record.error:
+                    rising = facts.highest.setdefault(record.conv, [])
+                    if not rising or rising[-1][1].seq < record.seq:
+                        rising.append((index, record))
             case Delivered():
                 facts.heard[record.connection] = record.at
                 facts.places.setdefault(record.conv, {}).setdefault(record.seq, record)
@@ -187,11 +174,6 @@ def gather(history: Iterable[Record]) -> Facts:
                 facts.where[identity(record)] = record
             case Noticed():
                 facts.heard[record.connection] = record.at
-            case Member():
-                top = highest.get(record.conv)
-                facts.asked.setdefault((record.user, record.conv), (record, top.seq if top else 0, top))
-                if record.sure:
-                    facts.sure.setdefault((record.user, record.conv), index)
             case LogRead():
                 facts.logs.setdefault(record.conv, {})
                 facts.read[record.conv] = record

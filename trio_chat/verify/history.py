@@ -19,11 +19,11 @@ __all__ = [
     "Delivered",
     "FaultBegan",
     "FaultEnded",
+    "Left",
     "LogRead",
     "Logged",
     "LoggedIn",
     "LoggedOut",
-    "Member",
     "Message",
     "Noticed",
     "Opened",
@@ -50,11 +50,12 @@ class Opened:
 
 @attrs.define
 class LoggedIn:
-    """LOGIN_ACK has come: from here on the connection belongs to `user`."""
+    """LOGIN_ACK has come: from here on the connection belongs to `user`, who is in `groups` (their conversations)."""
 
     at: float
     connection: int
     user: int
+    groups: list[str] = attrs.field(factory=list)
 
 
 @attrs.define
@@ -76,7 +77,10 @@ class Closed:
 
 @attrs.define
 class Requested:
-    """A request that is to be answered; `kind` is the protocol's name, `conv`, `key` and `text` are a message's."""
+    """A request that is to be answered; `kind` is the protocol's name, `conv`, `key` and `text` are a message's.
+
+    `conv` is also of a group that is joined or left, `about` is who is removed from one, blocked or unblocked.
+    """
 
     at: float
     connection: int
@@ -85,11 +89,15 @@ class Requested:
     conv: str = ""
     key: str | None = None
     text: str = ""
+    about: int = 0
 
 
 @attrs.define
 class Answered:
-    """The answer to a request: `error` is the protocol's name of the failure, empty for success."""
+    """The answer to a request: `error` is the protocol's name of the failure, empty for success.
+
+    `conv`, `seq` and `ts` are a message's; a group that was created has its `conv` too.
+    """
 
     at: float
     connection: int
@@ -135,13 +143,12 @@ class Noticed:
 
 
 @attrs.define
-class Member:
-    """A user wants to be in a group (`sure` is false), or is known to be in it: the answer has come."""
+class Left:
+    """A client was told that its account is not in a group any more, by a LEAVE_GROUP that it had not asked for."""
 
     at: float
-    user: int
+    connection: int
     conv: str
-    sure: bool
 
 
 @attrs.define
@@ -196,7 +203,7 @@ Record = (
     | Delivered
     | Received
     | Noticed
-    | Member
+    | Left
     | FaultBegan
     | FaultEnded
     | Logged
@@ -213,7 +220,7 @@ _EVENTS: dict[str, type[Record]] = {
     "delivered": Delivered,
     "received": Received,
     "noticed": Noticed,
-    "member": Member,
+    "left": Left,
     "fault-began": FaultBegan,
     "fault-ended": FaultEnded,
     "logged": Logged,

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from trio_chat.config import Address
-from trio_chat.verify.history import Delivered, LoggedIn, Member, Noticed, Received
+from trio_chat.verify.history import Delivered, Left, LoggedIn, Noticed, Received
 from trio_chat.verify.recorder import Recorder
 from trio_chat.wire.conversation import group_conv
 from trio_chat.wire.frames import FrameSplitter
@@ -75,7 +75,10 @@ class Link:
     def request(self, kind: Kind, conv: str = "", /, **fields: Any) -> int:
         """Send a request; its ref. Never blocks."""
         ref = next(self._refs)
-        self._recorder.requested(self.number, ref, kind.name, conv, fields.get("key"), fields.get("msg", ""))
+        if "groupid" in fields:
+            conv = group_conv(fields["groupid"])
+        about = fields.get("userid", 0)
+        self._recorder.requested(self.number, ref, kind.name, conv, fields.get("key"), fields.get("msg", ""), about)
         self._send({"msgid": int(kind), "ref": ref, **fields})
         return ref
 
@@ -89,9 +92,6 @@ class Link:
     def received(self, conv: str, seq: int) -> None:
         self._recorder.add(Received(self._recorder.now(), self.number, conv, seq))
         self._send({"msgid": int(Kind.RECEIVED), "conv": conv, "seq": seq})
-
-    def joined(self, conv: str, *, sure: bool) -> None:
-        self._recorder.add(Member(self._recorder.now(), self.user, conv, sure))
 
     def _send(self, frame: Frame) -> None:
         if not self.blackholed:
@@ -139,7 +139,8 @@ class Link:
         elif "ref" in frame:
             ref: int = frame["ref"]
             error = frame.get("error", "")
-            recorder.answered(self.number, ref, error, frame.get("conv", ""), frame.get("seq", 0), frame.get("ts", 0))
+            conv = group_conv(frame["groupid"]) if "groupid" in frame else frame.get("conv", "")
+            recorder.answered(self.number, ref, error, conv, frame.get("seq", 0), frame.get("ts", 0))
             if kind == Kind.LOGIN_ACK and not error:
                 self._logged_in(frame)
             elif "friend" in frame:
@@ -149,17 +150,18 @@ class Link:
                 call[0].set()
         elif kind == Kind.PRESENCE:
             recorder.add(Noticed(recorder.now(), self.number, frame["id"], frame["state"]))
+        elif kind == Kind.LEAVE_GROUP:
+            recorder.add(Left(recorder.now(), self.number, group_conv(frame["groupid"])))
         elif kind == Kind.PING:
             self._send({"msgid": int(Kind.PONG)})
 
     def _logged_in(self, frame: Frame) -> None:
         now = self._recorder.now()
         self.user = frame["id"]
-        self._recorder.add(LoggedIn(now, self.number, self.user))
+        groups = [group_conv(group["id"]) for group in frame["groups"]]
+        self._recorder.add(LoggedIn(now, self.number, self.user, groups))
         for friend in frame["friends"]:
             self._recorder.add(Noticed(now, self.number, friend["id"], friend["state"]))
-        for group in frame["groups"]:
-            self.joined(group_conv(group["id"]), sure=True)
 
     # -- ending -------------------------------------------------------------------------------------------------------
 

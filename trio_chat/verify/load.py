@@ -85,16 +85,13 @@ class Load:
                     if founder == account.plan.number:
                         made = await self.ask(link, Kind.CREATE_GROUP, groupname=f"{self.name} g{number}")
                         self.groups[number] = made["groupid"]
-                        link.joined(group_conv(made["groupid"]), sure=True)
                         account.groups.add(number)
         for account in self.accounts:
             if account.plan.groups:
                 async with self.connected() as link:
                     await self.ask(link, Kind.LOGIN, id=account.id, password=self.password(account.name))
                     for number in account.plan.groups:
-                        link.joined(group_conv(self.groups[number]), sure=False)
                         await self.ask(link, Kind.JOIN_GROUP, groupid=self.groups[number])
-                        link.joined(group_conv(self.groups[number]), sure=True)
                         account.groups.add(number)
 
     @asynccontextmanager
@@ -343,11 +340,8 @@ class Device:
         if not self._late:
             return
         number = self._late[0]
-        conv = group_conv(self.load.groups[number])
-        link.joined(conv, sure=False)
         answer = await link.call(Kind.JOIN_GROUP, groupid=self.load.groups[number])
         if not answer["errno"] or answer["error"] == "already_exists":
-            link.joined(conv, sure=True)
             self.account.groups.add(number)
             self._late.pop(0)
         elif answer["error"] not in _PASSING:

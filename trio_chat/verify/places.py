@@ -6,6 +6,8 @@ A connection's frames are compared with what docs/protocol.md says of them:
   upper bound: the highest RECEIVED that any device of the account has sent, and one's own messages right behind it.
 - Afterwards each frame is the next message. A REPLY stands in the place of the message that it acknowledges.
 - But the REPLY to a `key` that was sent before may come at once: it *may* hold its message's place and need not.
+- Of a group it gets what was sent while its account was in it. Nothing more comes once the connection was told that it
+  is out; other nodes hear of that within seconds. Who comes back goes on where the group is then.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from trio_chat.verify.facts import Asked, Facts, Session, Violation
-from trio_chat.verify.history import Answered, Closed, Delivered, LoggedIn, LoggedOut, Member, Received, Record
+from trio_chat.verify.courses import Courses
+from trio_chat.verify.facts import Asked, Session, Violation
+from trio_chat.verify.history import Answered, Closed, Delivered, Left, LoggedIn, LoggedOut, Received, Record
 
 __all__ = ["check_places"]
 
@@ -26,11 +29,13 @@ class _Place:
 
     last: int = 0
     record: Record | None = None  # the one that brought it there; None before the first
+    index: int = -1  # that record's place in the history
     had: dict[int, Record] = attrs.field(factory=dict)
     missing: dict[int, Violation] = attrs.field(factory=dict)
     floating: set[int] = attrs.field(factory=set)
     sent: int = -1  # the highest index of a request of this session that was acknowledged here
     answer: Answered | None = None
+    out: Left | Answered | None = None  # what has told the session that it is not in the group any more
 
 
 @attrs.define
@@ -42,12 +47,13 @@ class _Cursor:
 
 
 class _Reader:
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
+    def __init__(self, courses: Courses) -> None:
+        self.courses = courses
+        self.facts = courses.facts
         self.sessions: dict[int, Session] = {}
         self.places: dict[int, dict[str, _Place]] = {}
         self.cursors: dict[tuple[int, str], _Cursor] = {}
-        self._logins = iter(facts.sessions)
+        self._logins = iter(courses.facts.sessions)
         self._all: list[_Place] = []
 
     def read(self) -> Iterator[Violation]:
@@ -61,12 +67,14 @@ class _Reader:
                 case Received() if record.connection in self.sessions:
                     self._receive(self.sessions[record.connection].user, record)
                 case Delivered() if record.connection in self.sessions:
-                    yield from self._deliver(self.sessions[record.connection], record)
+                    yield from self._deliver(index, self.sessions[record.connection], record)
                 case Delivered():
                     says = f"connection {record.connection}, which is not logged in, got {record.conv}/{record.seq}"
                     yield Violation("delivered-to-a-stranger", says, [record])
                 case Answered() if record.seq and not record.error:
                     yield from self._answer(index, record)
+                case Left() | Answered() if record.connection in self.sessions:
+                    self._leave(self.sessions[record.connection], record)
                 case _:
                     pass
 
@@ -75,6 +83,15 @@ class _Reader:
         if cursor.received is None or record.seq > cursor.received.seq:
             cursor.received = record
 
+    def _leave(self, session: Session, record: Left | Answered) -> None:
+        conv = record.conv
+        if isinstance(record, Answered):
+            asked = self.facts.requests.get((record.connection, record.ref))
+            if asked is None or asked.record.kind != "LEAVE_GROUP" or record.error:
+                return
+            conv = asked.record.conv
+        self._place(session, conv).out = record
+
     def _place(self, session: Session, conv: str) -> _Place:
         places = self.places[session.connection]
         if conv not in places:
@@ -82,9 +99,9 @@ class _Reader:
             self._all.append(places[conv])
         return places[conv]
 
-    def _deliver(self, session: Session, record: Delivered) -> Iterator[Violation]:
+    def _deliver(self, index: int, session: Session, record: Delivered) -> Iterator[Violation]:
         conv, seq = record.conv, record.seq
-        stranger = self._stranger(session, record)
+        stranger = self._stranger(index, session, record)
         if stranger is not None:
             yield stranger
             return
@@ -92,7 +109,7 @@ class _Reader:
         if place.record is not None and seq <= place.last:
             yield self._late(session, place, record, conv, seq)
         else:
-            self._advance(session, place, record, conv, seq)
+            self._advance(index, session, place, record, conv, seq)
 
     def _late(self, session: Session, place: _Place, record: Record, conv: str, seq: int) -> Violation:
         what = "the REPLY" if isinstance(record, Answered) else "the message"
@@ -104,18 +121,39 @@ class _Reader:
         says = f"connection {session.connection} got {what} {conv}/{seq} after {conv}/{place.last}"
         return Violation("fall", says, [place.record, record])
 
-    def _stranger(self, session: Session, record: Delivered) -> Violation | None:
-        user, conv = session.user, record.conv
-        if not self.facts.is_party(user, conv):
-            says = f"user {user} got {conv}/{record.seq} and is not in {conv}"
+    def _stranger(self, index: int, session: Session, record: Delivered) -> Violation | None:
+        user, conv, seq = session.user, record.conv, record.seq
+        if not self.courses.is_party(user, conv):
+            says = f"user {user} got {conv}/{seq} and is not in {conv}"
             return Violation("delivered-to-a-stranger", says, [session.began, record])
-        asked: Member | None
-        asked, floor, acknowledged = self.facts.asked.get((user, conv), (None, 0, None))
-        if asked is not None and (asked.at > record.at or record.seq <= floor):
-            says = f"user {user} got {conv}/{record.seq}, which is from before he was in {conv}"
-            shown: list[Record] = [session.began, *([acknowledged] if acknowledged else []), asked, record]
-            return Violation("delivered-to-a-stranger", says, shown)
+        if conv.startswith("d:"):
+            return None
+        place = self._place(session, conv)
+        step = self.courses.membership(user, conv).at(index)
+        if step.holds is False:
+            return self._former_member(session, record, place, step.since)
+        place.out = None
+        before = self.courses.floor(user, conv, index)
+        if before is not None and seq <= before.seq:
+            says = f"user {user} got {conv}/{seq}, which is from before he was in {conv}"
+            return Violation("delivered-to-a-stranger", says, [session.began, before, record])
         return None
+
+    def _former_member(self, session: Session, record: Delivered, place: _Place, since: int) -> Violation | None:
+        user, conv, seq = session.user, record.conv, record.seq
+        sent = self.facts.first_sent(conv, seq)
+        told = place.out
+        if told is not None:
+            says = (
+                f"connection {session.connection} got {conv}/{seq} after it was told that it is not in {conv} any more"
+            )
+        elif sent is not None and sent.index > since and self.courses.overdue(since, sent.index):
+            says = f"user {user} got {conv}/{seq}, which was sent when he was not in {conv}"
+        else:
+            return None
+        why: Record | None = told or (self.facts.records[since] if since >= 0 else None)
+        shown = [session.began, *([why] if why else []), *([sent.record] if sent else []), record]
+        return Violation("delivered-to-a-stranger", says, shown)
 
     def _answer(self, index: int, record: Answered) -> Iterator[Violation]:
         asked = self.facts.requests.get((record.connection, record.ref))
@@ -134,7 +172,7 @@ class _Reader:
         elif place.record is not None and seq <= place.last:
             yield self._late(session, place, record, conv, seq)
         else:
-            self._advance(session, place, record, conv, seq)
+            self._advance(index, session, place, record, conv, seq)
             yield from self._in_order(place, asked, record)
 
     def _in_order(self, place: _Place, asked: Asked, record: Answered) -> Iterator[Violation]:
@@ -147,10 +185,10 @@ class _Reader:
         if asked.index > place.sent:
             place.sent, place.answer = asked.index, record
 
-    def _advance(self, session: Session, place: _Place, record: Delivered | Answered, conv: str, seq: int) -> None:
-        last: int | None = place.last
-        if place.record is None:
-            last = self._reach(session.user, conv, seq)
+    def _advance(
+        self, index: int, session: Session, place: _Place, record: Delivered | Answered, conv: str, seq: int
+    ) -> None:
+        last = self._goes_on_after(index, session, place, conv, seq)
         if last is not None and self._missing(place, last, seq):
             if place.record is None:
                 received = self.cursors[session.user, conv].received
@@ -160,8 +198,22 @@ class _Reader:
                 says = f"connection {session.connection} got {conv}/{seq} next after {conv}/{last}"
                 shown = [place.record, record]
             place.missing |= dict.fromkeys(range(last + 1, seq), Violation("hole", says, shown))
-        place.last, place.record = seq, record
+        place.last, place.record, place.index = seq, record, index
         place.had[seq] = record
+
+    def _goes_on_after(self, index: int, session: Session, place: _Place, conv: str, until: int) -> int | None:
+        """What a session's next message of a conversation has to follow, at most; None where nothing can be said."""
+        if place.record is None:
+            return self._reach(session.user, conv, until, index)
+        course = self.courses.membership(session.user, conv)
+        step = course.at(index)
+        if not course.ends or (
+            step.holds and step.since <= place.index and self.courses.overdue(step.since, place.index)
+        ):
+            return place.last
+        # He was out, perhaps, since then: what was sent when he was in again for certain is his.
+        base = self.courses.base(session.user, conv, index)
+        return None if base is None else max(base, place.last)
 
     def holes(self) -> Iterator[Violation]:
         """What did not come later either."""
@@ -173,12 +225,12 @@ class _Reader:
         """Whether a message between the two has not come in any form."""
         return seq > last + 1 and any(between not in place.floating for between in range(last + 1, seq))
 
-    def _reach(self, user: int, conv: str, until: int) -> int | None:
+    def _reach(self, user: int, conv: str, until: int, index: int) -> int | None:
         """The highest seq that counts as received by a user, as far as it matters for a frame `until`."""
-        base = self.facts.base(user, conv)
+        base = self.courses.base(user, conv, index)
         cursor = self.cursors.setdefault((user, conv), _Cursor())
         known = cursor.received.seq if cursor.received is not None else None
-        if base is None and known is None:
+        if base is None and (known is None or self.courses.membership(user, conv).ends):
             return None
         cursor.reach = max(cursor.reach, base or 0, known or 0)
         while cursor.reach + 1 < until and self.facts.sender(conv, cursor.reach + 1) == user:
@@ -186,17 +238,16 @@ class _Reader:
         return cursor.reach
 
     def undelivered(self) -> Iterator[Violation]:
-        """Who was there at the end has got everything."""
+        """Who was there at the end has got everything that is his."""
+        index = len(self.facts.records) - 1
         for connection, session in self.sessions.items():
             for conv, read in self.facts.read.items():
-                if not self.facts.is_party(session.user, conv):
+                if not self.courses.is_party(session.user, conv):
                     continue
                 log = self.facts.logs[conv]
                 top = max(log, default=0)
                 place = self.places[connection].get(conv) or _Place()
-                last: int | None = place.last
-                if place.record is None:
-                    last = self._reach(session.user, conv, top + 1)
+                last = self._goes_on_after(index, session, place, conv, top + 1)
                 if last is not None and self._missing(place, last, top + 1):
                     first = next(seq for seq in range(last + 1, top + 1) if seq not in place.floating)
                     says = f"user {session.user} was there at the end, and connection {connection} never got {conv}/{first}"
@@ -206,9 +257,9 @@ class _Reader:
                     yield Violation("undelivered", says, [*shown, read])
 
 
-def check_places(facts: Facts) -> Iterator[Violation]:
+def check_places(courses: Courses) -> Iterator[Violation]:
     """What each connection got, in the order in which it came; and what it had not got at the end."""
-    reader = _Reader(facts)
+    reader = _Reader(courses)
     yield from reader.read()
     yield from reader.holes()
     yield from reader.undelivered()

@@ -1,6 +1,7 @@
 """The rule about presence: what a client is told of a friend is right, but for the time that telling may take.
 
-Right is what the clients themselves know: a user is there while one of his connections is logged in.
+Right is what the clients themselves know: a user is there while one of his connections is logged in, but for those from
+whom he is apart.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+from trio_chat.verify.courses import Courses
 from trio_chat.verify.facts import Facts, Promises, Session, Violation
 from trio_chat.verify.history import Closed, LoggedIn, LoggedOut, Noticed, Record
+from trio_chat.verify.spans import Spans, merged, unexcused
 
-__all__ = ["check_presence", "excuses", "unexcused"]
+__all__ = ["check_presence", "excuses"]
 
 #: Faults after which the cluster first has to find out that a node is dead, or that it is not.
 _NODE_FAULTS = ("node-", "database-", "partition-")
 
-Change = tuple[float, bool, Record | None]
-Spans = list[tuple[float, float]]
+#: When somebody came or left, None where nobody can say which; and what shows it.
+Change = tuple[float, bool | None, Record | None]
 
 
-def check_presence(facts: Facts, promises: Promises) -> Iterator[Violation]:
+def check_presence(courses: Courses) -> Iterator[Violation]:
     """Each friend of each session: what the session believes is not wrong for longer than it may be."""
+    facts, promises = courses.facts, courses.promises
     truth = _truth(facts)
     spans = excuses(facts, promises)
     notices: dict[tuple[int, int], list[Noticed]] = {}
@@ -34,7 +38,11 @@ def check_presence(facts: Facts, promises: Promises) -> Iterator[Violation]:
         elif isinstance(record, Noticed) and record.connection in sessions:
             notices.setdefault((sessions[record.connection], record.friend), []).append(record)
     for (number, friend), told in notices.items():
-        yield from _judge(facts, promises, facts.sessions[number], friend, told, truth.get(friend, []), spans)
+        session = facts.sessions[number]
+        theirs = truth.get(friend, [])
+        if parted := courses.parted(session.user, friend):
+            theirs = _as_shown(courses, session.user, friend, theirs, parted)
+        yield from _judge(facts, promises, session, friend, told, theirs, spans)
 
 
 def _judge(
@@ -58,7 +66,7 @@ def _judge(
         at = end if change is None else change.at if isinstance(change, Noticed) else change[0]
         if isinstance(change, Noticed) and change.state == believed.state:
             continue
-        if (believed.state == "online") != is_there:
+        if is_there is not None and (believed.state == "online") != is_there:
             longest = max((stop - start for start, stop in unexcused(since, at, spans)), default=0.0)
             if longest > promises.presence:
                 says = (
@@ -96,6 +104,27 @@ def _truth(facts: Facts) -> dict[int, list[Change]]:
     return changes
 
 
+def _as_shown(courses: Courses, user: int, friend: int, truth: list[Change], parted: list[int]) -> list[Change]:
+    """When a friend came and left as a user is to see it."""
+    records = courses.facts.records
+    changes = [(at, is_there, why) for at, is_there, why in truth]
+    moments: list[tuple[float, int, Change | int]] = [(change[0], 1, change) for change in changes]
+    moments += [(records[index].at, 0, index) for index in parted if index >= 0]
+    is_there: bool | None = False
+    apart: bool | None = False
+    why: Record | None = None
+    shown: list[Change] = []
+    for at, _, moment in sorted(moments, key=lambda each: each[:2]):
+        if isinstance(moment, int):
+            apart, why = courses.apart(user, friend, moment).holds, records[moment]
+        else:
+            is_there, why = moment[1], moment[2]
+        seen = False if apart or not is_there else is_there if apart is False else None
+        if not shown or shown[-1][1] is not seen:
+            shown.append((at, seen, why))
+    return shown
+
+
 def excuses(facts: Facts, promises: Promises) -> Spans:
     """When presence may be wrong because of faults: sorted, without overlap."""
     spans = []
@@ -105,26 +134,3 @@ def excuses(facts: Facts, promises: Promises) -> Spans:
             settling += promises.node_death
         spans.append((fault.at, end + settling))
     return merged(spans)
-
-
-def merged(spans: Spans) -> Spans:
-    result: Spans = []
-    for begin, end in sorted(spans):
-        if result and begin <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((begin, end))
-    return result
-
-
-def unexcused(begin: float, end: float, spans: Spans) -> Iterator[tuple[float, float]]:
-    """The parts of a time that lie outside of `spans`, which are sorted and do not overlap."""
-    index = bisect_right(spans, begin, key=lambda span: span[0]) - 1
-    for excuse_begin, excuse_end in spans[max(index, 0) :]:
-        if excuse_begin >= end:
-            break
-        if excuse_begin > begin:
-            yield begin, excuse_begin
-        begin = max(begin, excuse_end)
-    if begin < end:
-        yield begin, end

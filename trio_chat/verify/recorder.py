@@ -51,9 +51,16 @@ class Recorder:
         self.add(Closed(self.now(), connection, why))
 
     def requested(
-        self, connection: int, ref: int, kind: str, conv: str = "", key: str | None = None, text: str = ""
+        self,
+        connection: int,
+        ref: int,
+        kind: str,
+        conv: str = "",
+        key: str | None = None,
+        text: str = "",
+        about: int = 0,
     ) -> None:
-        self.add(Requested(self.now(), connection, ref, kind, conv, key, text))
+        self.add(Requested(self.now(), connection, ref, kind, conv, key, text, about))
 
     def answered(self, connection: int, ref: int, error: str, conv: str, seq: int, ts: int) -> None:
         now = self.now()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trio_chat.verify.courses import UNDECIDED
 from trio_chat.verify.facts import Asked, Facts, Identity, Violation, identity
 from trio_chat.verify.history import Answered, Delivered, Logged, Message, Record
 
 __all__ = ["check_acknowledged", "check_logs", "check_messages"]
-
-#: Failures after which a message may be stored all the same: its commit's outcome was not known to who answered.
-_UNDECIDED = frozenset({"unavailable", "internal", "shutting_down"})
 
 
 def check_messages(facts: Facts) -> Iterator[Violation]:
@@ -49,7 +47,7 @@ def _never_sent(message: Message, requests: list[Asked]) -> Violation | None:
     if not fitting:
         says = f"user {message.sender} never sent {_quote(message)} to {message.conv}, where it is at {message.seq}"
         return Violation("delivered-though-never-sent", says, [*(asked.record for asked in requests), message])
-    if all(asked.answers and asked.answers[0].error not in {"", *_UNDECIDED} for asked in requests):
+    if all(asked.answers and asked.answers[0].error not in {"", *UNDECIDED} for asked in requests):
         answer = fitting[0].answers[0]
         says = f"{_quote(message)} was refused with {answer.error}, and is at {_at(message)}"
         return Violation("delivered-though-never-sent", says, [fitting[0].record, answer, message])
