@@ -2,7 +2,7 @@
 
 It keeps each message with its key until it is acknowledged, sends it again after every login, says RECEIVED now and then, and
 looks for another node when its connection ends. Otherwise it does whatever its seed says: sends in bursts, joins groups,
-logs out, breaks off, stops reading, falls silent. All that it asks, gets and sees is in the world's history.
+logs out, breaks off, stops reading, falls silent, leaves groups, removes and blocks people. All that it asks, gets and sees is in the world's history.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from trio_chat.verify.history import (
     Answered,
     Closed,
     Delivered,
+    Left,
     Logged,
     LoggedIn,
     LoggedOut,
     LogRead,
-    Member,
     Noticed,
     Opened,
     Received,
     Requested,
 )
-from trio_chat.wire.conversation import direct_conv, group_conv, parse_conv
+from trio_chat.wire.conversation import direct_conv, group_conv
 from trio_chat.wire.messages import Kind
 
 __all__ = ["ModernDevice"]
@@ -42,6 +42,8 @@ Frame = dict[str, Any]
 
 #: How long the device waits for an answer to PING or LOGIN before it gives a connection up, in seconds.
 _PATIENCE = 8.0
+#: Refusals of a message that last, until somebody lets the sender in, or unblocks him.
+_KEPT_OUT = frozenset({"not_a_member", "forbidden"})
 
 
 @attrs.frozen
@@ -104,10 +106,6 @@ class ModernDevice:
             away = chance.random() < 0.2 and world.phase is Phase.UNREST
             await trio.sleep(chance.uniform(1, 8) if away else chance.expovariate(5))
 
-    def is_party(self, conv: str) -> bool:
-        parties = parse_conv(conv)
-        return self.account.id in (parties.users or ()) or parties.groupid in self.account.groups
-
     def message(self) -> _Message | None:
         """A new one, or one that was sent before."""
         world, chance = self.world, self.chance
@@ -116,9 +114,11 @@ class ModernDevice:
         text = f"{self.name}/{next(world.numbers)}"
         if chance.random() < 0.05:
             text += " " + "." * chance.randrange(4000)
-        if self.account.groups and chance.random() < 0.5:
-            group = chance.choice(list(self.account.groups))
-            kind, target = Kind.GROUP, group
+        # Where it may leave groups it writes to one now and then that it may not be in.
+        astray = world.plan.parting > 0 and chance.random() < 0.1
+        groups = list(world.groups if astray else self.account.groups)
+        if groups and chance.random() < 0.5:
+            kind, target = Kind.GROUP, chance.choice(groups)
         else:
             others = [account.id for account in world.accounts if account.id]
             if not others:
@@ -180,7 +180,10 @@ class _Session:
             message = direct_conv(self._device.account.id, fields["toid"]), fields.get("key"), fields["msg"]
         elif kind is Kind.GROUP:
             message = group_conv(fields["groupid"]), fields.get("key"), fields["msg"]
-        self._world.record(Requested, self._number, self._refs, kind.name, *message)
+        elif "groupid" in fields:
+            message = group_conv(fields["groupid"]), None, ""
+        about = fields.get("userid", 0)
+        self._world.record(Requested, self._number, self._refs, kind.name, *message, about=about)
         waiting = self._waiting[self._refs] = _Waiting(kind, fields, trio.current_time())
         self._send({"msgid": int(kind), "ref": self._refs, **fields})
         return waiting
@@ -234,6 +237,8 @@ class _Session:
                 self._send_again()
             elif chance.random() < world.plan.restless:
                 await self._leave()
+            elif chance.random() < world.plan.parting:
+                chance.choice([self._leave_group, self._remove, self._block, self._unblock])()
             else:
                 await chance.choice(actions)()
         if chance.random() < 0.5:
@@ -284,8 +289,7 @@ class _Session:
                 self._send({"msgid": int(Kind.RECEIVED), "conv": conv, "seq": position})
 
     async def _befriend(self) -> None:
-        others = [account.id for account in self._world.accounts if account.id and account is not self._device.account]
-        if others:
+        if others := self._others():
             self._ask(Kind.ADD_FRIEND, friendid=self._chance.choice(others))
 
     async def _found(self) -> None:
@@ -295,8 +299,29 @@ class _Session:
     async def _join(self) -> None:
         if self._world.groups:
             group = self._chance.choice(list(self._world.groups))
-            self._world.record(Member, self._device.account.id, group_conv(group), sure=False)
             self._ask(Kind.JOIN_GROUP, groupid=group)
+
+    def _leave_group(self) -> None:
+        if self._device.account.groups:
+            self._ask(Kind.LEAVE_GROUP, groupid=self._chance.choice(list(self._device.account.groups)))
+
+    def _remove(self) -> None:
+        """Who is not the creator is refused; and who comes, with a bar, is back only after another one without."""
+        if self._device.account.groups and (others := self._others()):
+            group, user = self._chance.choice(list(self._device.account.groups)), self._chance.choice(others)
+            self._ask(Kind.REMOVE_MEMBER, groupid=group, userid=user, barred=self._chance.random() < 0.3)
+
+    def _block(self) -> None:
+        if others := self._others():
+            self._device.account.blocked[other := self._chance.choice(others)] = None
+            self._ask(Kind.BLOCK, userid=other)
+
+    def _unblock(self) -> None:
+        if self._device.account.blocked:
+            self._ask(Kind.UNBLOCK, userid=self._chance.choice(list(self._device.account.blocked)))
+
+    def _others(self) -> list[int]:
+        return [account.id for account in self._world.accounts if account.id and account is not self._device.account]
 
     async def _look_back(self) -> None:
         if self._positions:
@@ -363,6 +388,9 @@ class _Session:
             self._notice(frame["id"], frame["state"])
         elif kind is Kind.PING:
             self._send({"msgid": int(Kind.PONG)})
+        elif kind is Kind.LEAVE_GROUP:
+            self._world.record(Left, self._number, group_conv(frame["groupid"]))
+            self._is_out(frame["groupid"])
         elif kind is Kind.READ:
             pass
         elif "ref" in frame:
@@ -375,6 +403,8 @@ class _Session:
 
     def _answer(self, ref: int, frame: Frame) -> None:
         error, conv, seq, ts = (frame.get(name, default) for name, default in _PLACE)
+        if "groupid" in frame:
+            conv = group_conv(frame["groupid"])
         self._world.record(Answered, self._number, ref, error, conv, seq, ts)
         waiting = self._waiting.pop(ref, None)
         if waiting is None:
@@ -385,6 +415,8 @@ class _Session:
             self._world.complaints.append(f"{self._device.name}: a modern login was refused with {error}")
         if not frame.get("errno"):
             self._succeeded(waiting, frame)
+        elif waiting.kind in {Kind.DIRECT, Kind.GROUP} and error in _KEPT_OUT:
+            self._device.unacknowledged.pop(waiting.fields.get("key", ""), None)
 
     def _succeeded(self, waiting: _Waiting, frame: Frame) -> None:
         world, device, account = self._world, self._device, self._device.account
@@ -393,9 +425,11 @@ class _Session:
                 account.id = frame["id"]
                 device.token = frame["token"]
                 self._logged_in = True
-                world.record(LoggedIn, self._number, account.id)
-                for group in frame["groups"]:
-                    self._is_in(group["id"])
+                groups = [group["id"] for group in frame["groups"]]
+                world.record(LoggedIn, self._number, account.id, [group_conv(group) for group in groups])
+                account.groups.clear()
+                for group in groups:
+                    self._is_in(group)
                 for friend in frame["friends"]:
                     self._notice(friend["id"], friend["state"])
             case Kind.LOGOUT:
@@ -411,6 +445,10 @@ class _Session:
                 self._is_in(frame["groupid"])
             case Kind.JOIN_GROUP:
                 self._is_in(frame["group"]["id"])
+            case Kind.LEAVE_GROUP:
+                self._is_out(waiting.fields["groupid"])
+            case Kind.UNBLOCK:
+                account.blocked.pop(waiting.fields["userid"], None)
             case Kind.ADD_FRIEND:
                 self._notice(frame["friend"]["id"], frame["friend"]["state"])
             case _:
@@ -423,17 +461,22 @@ class _Session:
     def _is_in(self, group: int) -> None:
         self._world.groups[group] = None
         self._device.account.groups[group] = None
-        self._world.record(Member, self._device.account.id, group_conv(group), sure=True)
+
+    def _is_out(self, group: int) -> None:
+        self._device.account.groups.pop(group, None)
+        self._positions.pop(group_conv(group), None)
 
     # -- the end of the run -------------------------------------------------------------------------------------------
 
-    async def read_log(self, conv: str) -> None:
-        """Read a conversation's whole log into the history. Raises `_Gone`."""
+    async def read_log(self, conv: str) -> bool:
+        """Read a conversation's whole log into the history; returns whether this one may. Raises `_Gone`."""
         after, more = 0, True
         while more:
             page = await self._call(Kind.HISTORY, conv=conv, after=after, limit=5)
             if page.get("error") == "unavailable":
                 continue
+            if page.get("error") == "not_a_member":
+                return False
             for message in page["messages"]:
                 after = message["seq"]
                 self._world.record(
@@ -441,6 +484,7 @@ class _Session:
                 )
             more = page["more"]
         self._world.record(LogRead, conv, self._device.account.id)
+        return True
 
 
 _PLACE: list[tuple[str, Any]] = [("error", ""), ("conv", ""), ("seq", 0), ("ts", 0)]

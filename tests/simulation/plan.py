@@ -40,7 +40,8 @@ FAULTS = (
 class Plan:
     """`unrest` is for how long there are faults, one about every `fault_gap` seconds, of the kinds in `faults`.
 
-    `action_gap` is the mean time between two things that a client does, `line_delay`, `splitting` and `room` are those of
+    `action_gap` is the mean time between two things that a client does, `parting` how many of these are to leave a group, to
+    remove somebody from one, to block somebody or to take that back; `line_delay`, `splitting` and `room` are those of
     connections (see `streams`).
     """
 
@@ -55,6 +56,7 @@ class Plan:
     action_gap: float
     keyless: float
     restless: float
+    parting: float
     line_delay: float
     splitting: float
     room: int
@@ -88,6 +90,7 @@ def draw(seed: int) -> Plan:
         moods=_moods(chance),
         weather=_weather(chance),
         settings=_settings(chance),
+        parting=chance.choice([0.0, 0.04, 0.15]),
     )
 
 

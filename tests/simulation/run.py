@@ -176,8 +176,7 @@ async def _read_logs(world: World, devices: list[ModernDevice]) -> None:
     """Every conversation's log is read by somebody who is in it; where only classic clients are, in the database."""
     for (conv,) in world.cluster.engine.look("SELECT conv FROM Conversation ORDER BY conv"):
         for device in devices:
-            if device.is_party(str(conv)) and device.session is not None:
-                await device.session.read_log(str(conv))
+            if device.session is not None and await device.session.read_log(str(conv)):
                 break
         else:
             rows = "SELECT seq, sender, sender_key, msg, ts FROM Message WHERE conv = ? ORDER BY seq"

@@ -31,13 +31,14 @@ class Phase(IntEnum):
 
 @attrs.define(eq=False)
 class Account:
-    """A user; `id` is 0 until somebody has been told it."""
+    """A user; `id` is 0 until somebody has been told it. `groups` and `blocked` are what his devices believe."""
 
     name: str
     password: str
     classic: bool
     id: int = 0
     groups: dict[int, None] = attrs.field(factory=dict)
+    blocked: dict[int, None] = attrs.field(factory=dict)
 
 
 class World:
