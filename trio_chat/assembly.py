@@ -127,7 +127,7 @@ def assemble(settings: Settings, foundation: Foundation) -> Node:
     )
     logins = LoginService(Logins(database), accounts)
     endings = Endings(Logins(database), router, hints, settings.sweep)
-    authorization = Authorization(groups, messages, router)
+    authorization = Authorization(groups, router)
     chat = ChatService(
         messages,
         accounts,
@@ -155,7 +155,7 @@ def assemble(settings: Settings, foundation: Foundation) -> Node:
         authorization=authorization,
         chat=chat,
         group_service=GroupService(groups, authorization, router, hints, receipts, members=limits.members),
-        relationships=Relationships(relations, messages, router, hints, doubts),
+        relationships=Relationships(relations, router, hints, doubts),
         search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
         look=look,

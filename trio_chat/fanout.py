@@ -74,6 +74,8 @@ class Fanout:
         self._holes_found = trio.Event()
         # While a login is loading, how far the conversations went that it may not have seen when it read its own.
         self._loading: Counter[int] = Counter()
+        # And how often something became known here meanwhile of their memberships and blocks.
+        self._moves: Counter[int] = Counter()
         self._unheard: dict[str, int] = {}
 
     @property
@@ -230,6 +232,7 @@ class Fanout:
             self._loading[userid] -= 1
             if not self._loading[userid]:
                 del self._loading[userid]
+                self._moves.pop(userid, None)
                 self._unheard = {conv: seq for conv, seq in self._unheard.items() if self._is_awaited(conv)}
 
     def _is_awaited(self, conv: str) -> bool:

@@ -90,13 +90,17 @@ class Hints:
     def publish_joined(self, userid: int, groupid: int, position: int) -> None:
         """A user has become a member of a group whose log ended at `position`: tell his connections, here and elsewhere."""
         self._router.joined(userid, groupid, Cursor(group_conv(groupid), position, position, position))
-        self._bus.publish([(f"u:{userid}", self._prefix + encode([userid, groupid, position]))])
+        self.publish_membership(userid, groupid)
 
     def publish_left(self, userid: int, groupid: int, asker: Connection | None = None) -> None:
         """A user is no member of a group any more: tell his connections, here and elsewhere."""
         self._router.left(userid, groupid, asker)
         self._router.flush()
-        self._bus.publish([(f"u:{userid}", self._prefix + encode([userid, groupid, 0]))])
+        self.publish_membership(userid, groupid)
+
+    def publish_membership(self, userid: int, groupid: int) -> None:
+        """A user has joined or left a group: elsewhere it is to be found out which."""
+        self._bus.publish([(f"u:{userid}", self._prefix + encode([userid, groupid]))])
 
     def publish_apart(self, *users: int) -> None:
         """Users have come apart, or together again: here and elsewhere it is to be found out."""

@@ -12,7 +12,7 @@ from trio_chat.errors import Unavailable
 from trio_chat.router import Router, read_mark
 from trio_chat.store.log import Changes, MessageLog
 from trio_chat.store.presence import StateChange
-from trio_chat.wire.conversation import group_conv, parse_conv
+from trio_chat.wire.conversation import parse_conv
 
 __all__ = ["Look"]
 
@@ -68,10 +68,6 @@ class Look:
         for userid, conv, seq in changes.marks:
             if router.head(conv) is not None:
                 router.tell_read(userid, conv, seq, read_mark(userid, conv, seq))
-        for userid, conv in changes.departures:
-            groupid = parse_conv(conv).groupid
-            if groupid is not None:
-                router.left(userid, groupid)
         for pair in changes.blocks:
             for userid in pair:
                 self._doubts.apart(userid)
@@ -79,10 +75,13 @@ class Look:
         horizon = trio.current_time() - 2 * (self._sweep * _LOOKBACK_LOOKS + _LOOKBACK_MS / 1000)
         router.forget_marks(horizon)
         router.flush()
+        # Since this was read he may have come back, or left again.
+        for userid, conv in changes.departures:
+            groupid = parse_conv(conv).groupid
+            account = router.accounts.get(userid)
+            if groupid is not None and account is not None and groupid in account.groups:
+                await router.find_membership(userid, groupid)
         for groupid, userid in changes.joins:
             account = router.accounts.get(userid)
             if account is not None and groupid not in account.groups:
-                with router.loading(userid):
-                    cursor = await self._log.cursor(userid, group_conv(groupid))
-                    if cursor is not None:
-                        router.joined(userid, groupid, cursor)
+                await router.find_membership(userid, groupid)

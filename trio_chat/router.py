@@ -150,8 +150,30 @@ class Router(Fanout):
         self._channels.unwant([f"u:{account.id}", *(f"g:{groupid}" for groupid in account.groups)])
         return True
 
+    def moves(self, userid: int) -> int:
+        """Rises, inside of `loading`, with what becomes known here of a user's memberships and blocks: who has read them
+        in the database while it rose may have read what was no longer so, and reads again.
+        """
+        return self._moves[userid]
+
+    async def find_membership(self, userid: int, groupid: int) -> bool:
+        """Read whether a user is in a group, and remember that here. Raises `Unavailable`; cancelling is safe."""
+        with self.loading(userid):
+            while True:
+                moves = self.moves(userid)
+                cursor = await self._log.cursor(userid, group_conv(groupid))
+                if self.moves(userid) == moves:
+                    break
+            if cursor is not None:
+                self.joined(userid, groupid, cursor)
+            else:
+                self.left(userid, groupid)
+        self.flush()
+        return cursor is not None
+
     def joined(self, userid: int, groupid: int, cursor: Cursor) -> None:
         """A user has become a member of a group; `cursor` says from where on its messages are his to receive."""
+        self._moved(userid)
         account = self.accounts.get(userid)
         if account is not None and groupid not in account.groups:
             self._enter_group(account, groupid)
@@ -161,6 +183,7 @@ class Router(Fanout):
 
     def left(self, userid: int, groupid: int, asker: Connection | None = None) -> None:
         """A user is no member of a group any more: tells his connections, but not the one that asked for it."""
+        self._moved(userid)
         account = self.accounts.get(userid)
         if account is None or groupid not in account.groups:
             return
@@ -179,6 +202,10 @@ class Router(Fanout):
             del self._groups[groupid]
             self._forget(conv)
         self._channels.unwant([f"g:{groupid}"])
+
+    def _moved(self, userid: int) -> None:
+        if userid in self._loading:
+            self._moves[userid] += 1
 
     def _enter_group(self, account: LocalAccount, groupid: int) -> None:
         if groupid not in account.groups:
@@ -258,6 +285,7 @@ class Router(Fanout):
 
     def set_apart(self, userid: int, apart: set[int]) -> None:
         """From these a user is apart, and from nobody else. They are offline to each other, if friends at all."""
+        self._moved(userid)
         account = self.accounts.get(userid)
         if account is None or account.apart == apart:
             return

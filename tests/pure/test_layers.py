@@ -67,7 +67,20 @@ PURE = (
     "transport.proxy",
 )
 CHECKER = tuple(
-    f"verify.{name}" for name in ("history", "facts", "storing", "places", "presence", "checker", "stats", "plan")
+    f"verify.{name}"
+    for name in (
+        "history",
+        "facts",
+        "spans",
+        "courses",
+        "storing",
+        "places",
+        "writers",
+        "presence",
+        "checker",
+        "stats",
+        "plan",
+    )
 )
 CORE = (
     "router",

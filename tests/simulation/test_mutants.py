@@ -10,6 +10,7 @@ import pytest
 from tests.simulation.run import simulate
 from trio_chat.look import Look
 from trio_chat.router import Router
+from trio_chat.services.authorization import Authorization
 from trio_chat.services.chat import ChatService
 from trio_chat.services.presence import Presence
 from trio_chat.store.append import Appender
@@ -51,6 +52,11 @@ def _receives_all(self: ChatService, _: Any, account: Any, conv: str, __: int) -
         self._receipts.move(account.id, conv, head)
 
 
+def _lets_write(*_: object) -> bool:
+    """Neither who has left a group nor who is blocked is refused."""
+    return True
+
+
 #: What is broken, and by which faults that shows.
 MUTANTS: dict[str, tuple[type, str, Callable[..., Any], tuple[str, ...]]] = {
     "believes that every commit happened whose answer was lost": (Writer, "_was_stored", _yes, ("database-failing",)),
@@ -59,6 +65,8 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any], tuple[str, ...]]] = {
     "never looks for what the bus lost": (Look, "_apply", _nothing, ("bus-weather", "bus-flap")),
     "forgets keys": (Appender, "append", _forgetful, ("clients-reset",)),
     "takes for received what was not delivered": (ChatService, "received", _receives_all, ("clients-reset",)),
+    "goes on delivering to who has left": (Router, "left", lambda *_: None, ("clients-reset",)),
+    "takes messages from who has left, or is blocked": (Authorization, "may_write", _lets_write, ("clients-reset",)),
     "is born again without its users": (Presence, "_reconcile", _nothing, ("node-freeze",)),
     "does not take up what came while a login was reading": (
         Router,

@@ -72,6 +72,7 @@ def good() -> list[Record]:
 
 def test_a_good_history_breaks_nothing() -> None:
     assert rules(good()) == []
+    assert rules(parted()) == []
     assert rules([]) == []
 
 
@@ -409,22 +410,133 @@ def undelivered_from_the_start() -> list[Record]:
     return tale.read_logs()
 
 
+def parting() -> Story:
+    """Bob leaves the group and comes back; Carol is removed from it; Alice blocks Carol for a while."""
+    tale = Story()
+    alice, bob, carol = tale.login(ALICE), tale.login(BOB), tale.login(CAROL)
+    group = tale.join(ALICE, 7)
+    tale.join(BOB, 7)
+    tale.join(CAROL, 7)
+    tale.send(alice, group, "g1")
+    tale.leave(bob, group)
+    tale.remove(alice, group, CAROL)
+    tale.block(alice, CAROL)
+    tale.wait(6)
+    tale.send(alice, group, "g2")
+    assert tale.send(carol, ALICE, "c1")
+    assert tale.send(carol, group, "c2")
+    tale.wait(6)
+    tale.join(BOB, 7)
+    tale.block(alice, CAROL, undo=True)
+    tale.wait(6)
+    tale.send(alice, group, "g3")
+    tale.send(carol, ALICE, "c3")
+    return tale
+
+
+def parted() -> list[Record]:
+    return parting().read_logs()
+
+
+def reaches(user: int, seq: int, *, at: str) -> list[Record]:
+    """A message of the group reaches this user when a text is sent."""
+    history = parted()
+    message = find(history, Logged, conv="g:7", seq=seq)
+    connection = find(history, LoggedIn, user=user).connection
+    before = find(history, Requested, text=at)
+    delivered = Delivered(0, connection, "g:7", seq, message.sender, message.key, message.text)
+    return inserted(history, before, delivered)
+
+
+def after_he_left() -> list[Record]:
+    return reaches(BOB, 2, at="c2")
+
+
+def after_he_was_removed() -> list[Record]:
+    return reaches(CAROL, 2, at="c2")
+
+
+def from_while_he_was_out() -> list[Record]:
+    return reaches(BOB, 2, at="g3")
+
+
+def kept_from_who_came_back() -> list[Record]:
+    history = parted()
+    bob = find(history, LoggedIn, user=BOB).connection
+    return without(history, lambda record: record is find(history, Delivered, conv="g:7", seq=3, connection=bob))
+
+
+def taken_from_a_former_member() -> list[Record]:
+    tale = parting()
+    carol = find(tale.records, LoggedIn, user=CAROL).connection
+    tale._members["g:7"].add(CAROL)
+    tale.send(carol, "g:7", "c4")
+    tale._members["g:7"].discard(CAROL)
+    return tale.read_logs()
+
+
+def taken_from_the_blocked() -> list[Record]:
+    tale = Story()
+    alice, bob = tale.login(ALICE), tale.login(BOB)
+    tale.block(alice, BOB)
+    tale.wait(6)
+    tale._blocks.clear()
+    tale.send(bob, ALICE, "x")
+    return tale.read_logs()
+
+
+def taken_at_once() -> list[Record]:
+    """Over the connection that has blocked the other."""
+    tale = Story()
+    alice = tale.login(ALICE)
+    tale.block(alice, BOB)
+    tale._blocks.clear()
+    tale.send(alice, BOB, "x")
+    return tale.read_logs()
+
+
+def still_apart() -> list[Record]:
+    history = parted()
+    asked = find(history, Requested, text="c3")
+    answer = find(history, Answered, connection=asked.connection, ref=asked.ref)
+    kept = [record for record in history if not (isinstance(record, (Delivered, Logged)) and record.text == "c3")]
+    return replaced(kept, answer, error="forbidden", conv="", seq=0)
+
+
+def seen_by_the_blocked() -> list[Record]:
+    tale = Story()
+    tale.befriend(BOB, ALICE)
+    alice, _ = tale.login(ALICE), tale.login(BOB)
+    tale.block(alice, BOB)
+    tale.wait(10)
+    tale.add(FaultBegan(0, 1, "redis-kill"))
+    tale.add(FaultEnded(0, 1))
+    return tale.records
+
+
 SPOILT = {
+    "accepted": [taken_from_a_former_member, taken_from_the_blocked, taken_at_once],
     "acknowledged-and-lost": [lost],
     "acknowledged-for-another-text": [another_text],
     "answered-twice": [answered_twice, answered_unasked],
     "delivered-though-never-sent": [refused_and_stored, altered],
-    "delivered-to-a-stranger": [stranger, before_he_joined],
+    "delivered-to-a-stranger": [
+        stranger,
+        before_he_joined,
+        after_he_left,
+        after_he_was_removed,
+        from_while_he_was_out,
+    ],
     "delivered-twice": [delivered_twice, delivered_and_answered],
     "fall": [fall, time_falls],
     "hole": [hole, hole_at_login, hole_after_joining],
-    "presence-wrong": [ghost, wrongly_online, wrongly_offline],
-    "refused": [refused],
+    "presence-wrong": [ghost, wrongly_online, wrongly_offline, seen_by_the_blocked],
+    "refused": [refused, still_apart],
     "stored-twice": [stored_twice, stored_twice_without_a_key, acknowledged_twice_differently],
     "swapped": [swapped],
     "two-orders": [two_orders],
     "unanswered": [unanswered],
-    "undelivered": [undelivered, undelivered_from_the_start],
+    "undelivered": [kept_from_who_came_back, undelivered, undelivered_from_the_start],
 }
 
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio_chat.errors import BadRequest, Forbidden, NotAMember
 from trio_chat.store.groups import Groups
-from trio_chat.store.log import MessageLog
-from trio_chat.wire.conversation import group_conv, parse_conv
+from trio_chat.wire.conversation import parse_conv
 from trio_chat.wire.messages import Direct, Group
 
 if TYPE_CHECKING:
@@ -44,9 +43,8 @@ class Rule(Enum):
 class Authorization:
     """Those that await may raise `Unavailable`; cancelling is safe."""
 
-    def __init__(self, groups: Groups, messages: MessageLog, router: Router) -> None:
+    def __init__(self, groups: Groups, router: Router) -> None:
         self._groups = groups
-        self._log = messages
         self._router = router
 
     async def check(self, rule: Rule, account: LocalAccount | None, request: Any) -> None:
@@ -116,13 +114,10 @@ class Authorization:
         """Raise `NotAMember` or `NoSuchGroup` where the account is not in the group, known here or not."""
         if groupid in account.groups:
             return
-        with self._router.loading(account.id):
-            if not await self._groups.membership(account.id, groupid):
-                raise NotAMember("you are not in this group")
-            cursor = await self._log.cursor(account.id, group_conv(groupid))
-            if cursor is None:
-                raise NotAMember("you are not in this group")
-            self._router.joined(account.id, groupid, cursor)
+        if not await self._groups.membership(account.id, groupid):
+            raise NotAMember("you are not in this group")
+        if not await self._router.find_membership(account.id, groupid):
+            raise NotAMember("you are not in this group")
 
     async def is_member(self, account: LocalAccount, groupid: int) -> bool:
         """Whether the account is in the group. Raises `NoSuchGroup`."""

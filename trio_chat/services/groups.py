@@ -52,8 +52,12 @@ class GroupService:
     async def join(self, account: LocalAccount, groupid: int) -> GroupRecord:
         """Raises `NoSuchGroup`, `AlreadyExists`, `Forbidden`."""
         with self._router.loading(account.id):
+            moves = self._router.moves(account.id)
             position = await self._groups.join(account.id, groupid)
-            self._hints.publish_joined(account.id, groupid, position)
+            if self._router.moves(account.id) == moves:
+                self._hints.publish_joined(account.id, groupid, position)
+            else:
+                await self._find_out(account.id, groupid)
         return self.as_seen(account, await self._groups.get(groupid, self._members))
 
     async def info(self, account: LocalAccount, request: GroupInfo) -> dict[str, Any]:
@@ -84,13 +88,28 @@ class GroupService:
     async def leave(self, connection: Connection, account: LocalAccount, groupid: int) -> None:
         """End one's membership. Raises `NoSuchGroup`, `NotAMember`."""
         with self._router.loading(account.id):
+            moves = self._router.moves(account.id)
             await self._groups.leave(account.id, groupid)
-            self._hints.publish_left(account.id, groupid, connection)
+            if self._router.moves(account.id) == moves:
+                self._hints.publish_left(account.id, groupid, connection)
+            else:
+                await self._find_out(account.id, groupid)
 
     async def remove(self, account: LocalAccount, request: RemoveMember) -> None:
         """End another one's membership. Raises as `Groups.remove`."""
-        if await self._groups.remove(account.id, request.groupid, request.userid, request.barred):
-            self._hints.publish_left(request.userid, request.groupid)
+        with self._router.loading(request.userid):
+            moves = self._router.moves(request.userid)
+            if not await self._groups.remove(account.id, request.groupid, request.userid, request.barred):
+                return
+            if self._router.moves(request.userid) == moves:
+                self._hints.publish_left(request.userid, request.groupid)
+            else:
+                await self._find_out(request.userid, request.groupid)
+
+    async def _find_out(self, userid: int, groupid: int) -> None:
+        """Something else was done to the membership at the same time: what came of both the database knows."""
+        self._hints.publish_membership(userid, groupid)
+        await self._router.find_membership(userid, groupid)
 
     def as_seen(self, account: LocalAccount, group: GroupRecord) -> GroupRecord:
         """A group with its members' presence as the account is to know it."""

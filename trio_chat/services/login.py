@@ -75,16 +75,19 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
             groups = await node.login_reads.groups(identity.id, node.settings.limits.members)
             await router.subscribe_groups(channels, (group.id for group in groups))
             await node.receipts.flush()
-            state = await node.login_reads.state(identity.id)
-            cursors = state.cursors
-            missed: list[Delivery] = []
             token = credentials.token
-            if is_classic:
-                if any(cursor.received < cursor.last_seq for cursor in cursors):
+            if token is None and not is_classic:
+                token = await node.accounts.make_token(identity.id, credentials.epoch, connection.origin)
+            missed: list[Delivery] = []
+            while True:
+                moves = router.moves(identity.id)
+                state = await node.login_reads.state(identity.id)
+                cursors = state.cursors
+                if is_classic and any(cursor.received < cursor.last_seq for cursor in cursors):
                     missed = await node.messages.undelivered(identity.id, _OFFLINE)
                     cursors, missed = _own_are_received(identity.id, cursors, missed)
-            elif token is None:
-                token = await node.accounts.make_token(identity.id, credentials.epoch, connection.origin)
+                if router.moves(identity.id) == moves:
+                    break
             # From here on without an await.
             account = router.attach(
                 connection,

@@ -9,9 +9,7 @@ from trio_chat.doubts import Doubts
 from trio_chat.errors import BadRequest, Unavailable
 from trio_chat.hints import Hints
 from trio_chat.router import Router
-from trio_chat.store.log import MessageLog
 from trio_chat.store.relations import Relations
-from trio_chat.wire.conversation import group_conv
 
 __all__ = ["Relationships"]
 
@@ -22,11 +20,8 @@ _RETRY = 0.25
 class Relationships:
     """All that await may raise `Unavailable`; cancelling is safe."""
 
-    def __init__(
-        self, relations: Relations, messages: MessageLog, router: Router, hints: Hints, doubts: Doubts
-    ) -> None:
+    def __init__(self, relations: Relations, router: Router, hints: Hints, doubts: Doubts) -> None:
         self._relations = relations
-        self._log = messages
         self._router = router
         self._hints = hints
         self._doubts = doubts
@@ -78,18 +73,18 @@ class Relationships:
                 await trio.sleep(_RETRY)
 
     async def _find_membership(self, userid: int, groupid: int) -> None:
-        if userid not in self._router.accounts:
-            return
-        with self._router.loading(userid):
-            cursor = await self._log.cursor(userid, group_conv(groupid))
-            if cursor is not None:
-                self._router.joined(userid, groupid, cursor)
-            else:
-                self._router.left(userid, groupid)
-        self._router.flush()
+        if userid in self._router.accounts:
+            await self._router.find_membership(userid, groupid)
 
     async def _find_apart(self, userid: int) -> None:
-        if userid in self._router.accounts:
-            apart = await self._relations.apart([userid])
-            self._router.set_apart(userid, apart[userid])
-            self._router.flush()
+        router = self._router
+        if userid not in router.accounts:
+            return
+        with router.loading(userid):
+            while True:
+                moves = router.moves(userid)
+                apart = await self._relations.apart([userid])
+                if router.moves(userid) == moves:
+                    break
+            router.set_apart(userid, apart[userid])
+        router.flush()

@@ -35,7 +35,8 @@ class _Place:
     floating: set[int] = attrs.field(factory=set)
     sent: int = -1  # the highest index of a request of this session that was acknowledged here
     answer: Answered | None = None
-    out: Left | Answered | None = None  # what has told the session that it is not in the group any more
+    # What has told the session that it is not in the group any more, and that record's place in the history.
+    out: tuple[int, Left | Answered] | None = None
 
 
 @attrs.define
@@ -74,7 +75,7 @@ class _Reader:
                 case Answered() if record.seq and not record.error:
                     yield from self._answer(index, record)
                 case Left() | Answered() if record.connection in self.sessions:
-                    self._leave(self.sessions[record.connection], record)
+                    self._leave(index, self.sessions[record.connection], record)
                 case _:
                     pass
 
@@ -83,14 +84,14 @@ class _Reader:
         if cursor.received is None or record.seq > cursor.received.seq:
             cursor.received = record
 
-    def _leave(self, session: Session, record: Left | Answered) -> None:
+    def _leave(self, index: int, session: Session, record: Left | Answered) -> None:
         conv = record.conv
         if isinstance(record, Answered):
             asked = self.facts.requests.get((record.connection, record.ref))
             if asked is None or asked.record.kind != "LEAVE_GROUP" or record.error:
                 return
             conv = asked.record.conv
-        self._place(session, conv).out = record
+        self._place(session, conv).out = (index, record)
 
     def _place(self, session: Session, conv: str) -> _Place:
         places = self.places[session.connection]
@@ -132,7 +133,6 @@ class _Reader:
         step = self.courses.membership(user, conv).at(index)
         if step.holds is False:
             return self._former_member(session, record, place, step.since)
-        place.out = None
         before = self.courses.floor(user, conv, index)
         if before is not None and seq <= before.seq:
             says = f"user {user} got {conv}/{seq}, which is from before he was in {conv}"
@@ -142,7 +142,7 @@ class _Reader:
     def _former_member(self, session: Session, record: Delivered, place: _Place, since: int) -> Violation | None:
         user, conv, seq = session.user, record.conv, record.seq
         sent = self.facts.first_sent(conv, seq)
-        told = place.out
+        told = place.out[1] if place.out is not None and since <= place.out[0] else None
         if told is not None:
             says = (
                 f"connection {session.connection} got {conv}/{seq} after it was told that it is not in {conv} any more"
@@ -211,9 +211,9 @@ class _Reader:
             step.holds and step.since <= place.index and self.courses.overdue(step.since, place.index)
         ):
             return place.last
-        # He was out, perhaps, since then: what was sent when he was in again for certain is his.
-        base = self.courses.base(session.user, conv, index)
-        return None if base is None else max(base, place.last)
+        # He was out, perhaps, since then: it goes on like after a login.
+        reach = self._reach(session.user, conv, until, index)
+        return None if reach is None else max(reach, place.last)
 
     def holes(self) -> Iterator[Violation]:
         """What did not come later either."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from trio_chat.verify.courses import Courses, Step
 from trio_chat.verify.facts import Asked, Facts, Violation
 from trio_chat.verify.history import Answered, Record
-from trio_chat.wire.conversation import parse_conv
 
 __all__ = ["check_writers"]
 
@@ -80,7 +79,7 @@ def _kept_out(courses: Courses, asked: Asked) -> Step | None:
 
 
 def _peer(user: int, conv: str) -> int:
-    low, high = parse_conv(conv).users or (0, 0)
+    low, high = (int(each) for each in conv.split(":")[1:])
     return high if low == user else low
 
 
