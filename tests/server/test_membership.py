@@ -12,6 +12,8 @@ import trio
 from tests.server.deaf import deaf_nodes
 from tests.wire import Frame, Wire, WireClosed, connect, log_in, register
 from trio_chat import Server
+from trio_chat.services.login_reads import LoginReads
+from trio_chat.store.log import MessageLog
 from trio_chat.store.relations import Relations
 from trio_chat.wire.messages import Kind
 
@@ -162,10 +164,64 @@ async def test_a_hint_that_comes_after_its_opposite_lets_nobody_in(server: Serve
         group = await group_of(alice, bob)
         await bob.ok(Kind.LEAVE_GROUP, groupid=group)
         router = server.node.router
-        server.node.hints.receive([("u:2", b"another node\n[2,%d,0]" % group)])
+        server.node.hints.receive([("u:2", b"another node\n[2,%d]" % group)])
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert router.accounts[2].groups == {}
         assert (await bob.call(Kind.HISTORY, conv=f"g:{group}"))["error"] == "not_a_member"
+
+
+@asynccontextmanager
+async def held(monkeypatch: pytest.MonkeyPatch, where: type, name: str) -> AsyncIterator[None]:
+    """The next time that something is read, inside: what it says is old when it is taken."""
+    read = getattr(where, name)
+    reached, go_on = trio.Event(), trio.Event()
+
+    async def slow(*args: object) -> object:
+        monkeypatch.setattr(where, name, read)
+        found = await read(*args)
+        reached.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(where, name, slow)
+    try:
+        yield
+        with trio.fail_after(5):
+            await reached.wait()
+    finally:
+        go_on.set()
+
+
+async def test_what_was_read_before_he_came_back_does_not_end_his_membership(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with people(server) as (alice, bob, _):
+        group = await group_of(alice, bob)
+        await bob.ok(Kind.LEAVE_GROUP, groupid=group)
+        async with held(monkeypatch, MessageLog, "cursor"):
+            server.node.relationships._doubts.membership(2, group)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            await bob.ok(Kind.JOIN_GROUP, groupid=group)
+            await alice.ok(Kind.GROUP, groupid=group, msg="one")
+            assert (await bob.receive(Kind.GROUP))["seq"] == 1
+        await bob.quiet()
+        assert list(server.node.router.accounts[2].groups) == [group]
+
+
+async def test_what_a_login_read_before_he_left_makes_him_no_member(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with people(server) as (alice, bob, _), connect(server.addresses[0]) as phone:
+        group = await group_of(alice, bob)
+        await phone.ok(Kind.HELLO, version=1)
+        async with held(monkeypatch, LoginReads, "state"):
+            await phone.send(Kind.LOGIN, name="bob", password="secret")
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            await bob.ok(Kind.LEAVE_GROUP, groupid=group)
+        await phone.receive(Kind.LOGIN_ACK)
+        await alice.ok(Kind.GROUP, groupid=group, msg="one")
+        await bob.quiet()
+        await phone.quiet()
 
 
 # -- blocking -------------------------------------------------------------------------------------------------------------
@@ -208,6 +264,23 @@ async def test_who_is_blocked_is_told_nothing_more_and_says_nothing_more(server:
         await bob.ok(Kind.UNBLOCK, userid=1)
         assert (await bob.receive(Kind.PRESENCE)) == {"msgid": Kind.PRESENCE, "id": 1, "state": "online"}
         assert (await bob.ok(Kind.DIRECT, toid=1, msg="x"))["seq"] == 2
+
+
+async def test_what_was_read_before_a_block_was_taken_back_does_not_bring_it_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with people(server) as (alice, bob, _):
+        await alice.ok(Kind.BLOCK, userid=2)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        async with held(monkeypatch, Relations, "apart"):
+            server.node.relationships._doubts.apart(2)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            # The block ends as another node would end it, and is read here.
+            await Relations(server.node.relationships._relations.database).unblock(1, 2)
+            await server.node.relationships._find_apart(2)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert server.node.router.accounts[2].apart == set()
+        assert (await bob.call(Kind.DIRECT, toid=1, msg="Alice?"))["errno"] == 0
 
 
 async def test_blocking_nobody(server: Server) -> None:
