@@ -162,6 +162,7 @@ class Device:
         self._unreceived: dict[str, tuple[int, int]] = {}
         self._away = 0.0
         self._late = list(account.plan.late) if number == 0 else []
+        self._fickle = account.plan.fickle if number == 0 else ()
 
     @property
     def settled(self) -> bool:
@@ -291,7 +292,7 @@ class Device:
             for _ in range(self._draw.randint(1, 8)):
                 self._write(link, conv, kind, target)
         elif what < 0.86:
-            await self._join(link)
+            await self._join_or_leave(link)
         elif what < 0.90:
             link.request(Kind.CONVERSATIONS)
         elif what < 0.94:
@@ -336,13 +337,29 @@ class Device:
             await trio.sleep(0.2)
             self._send_again(link)
 
-    async def _join(self, link: Link) -> None:
-        if not self._late:
-            return
-        number = self._late[0]
+    async def _join_or_leave(self, link: Link) -> None:
+        """The account's first device joins what it joins late; then it leaves and joins again where it is fickle."""
+        if self._late:
+            await self._join(link, self._late[0])
+        elif self._fickle:
+            number = self._draw.choice(self._fickle)
+            if number in self.account.groups:
+                await self._leave(link, number)
+            else:
+                await self._join(link, number)
+
+    async def _leave(self, link: Link, number: int) -> None:
+        answer = await link.call(Kind.LEAVE_GROUP, groupid=self.load.groups[number])
+        if not answer["errno"] or answer["error"] == "not_a_member":
+            self.account.groups.discard(number)
+        elif answer["error"] not in _PASSING:
+            raise Refused(f"LEAVE_GROUP was refused: {answer['error']}, {answer.get('errmsg', '')}")
+
+    async def _join(self, link: Link, number: int) -> None:
         answer = await link.call(Kind.JOIN_GROUP, groupid=self.load.groups[number])
         if not answer["errno"] or answer["error"] == "already_exists":
             self.account.groups.add(number)
-            self._late.pop(0)
+            if number in self._late:
+                self._late.remove(number)
         elif answer["error"] not in _PASSING:
             raise Refused(f"JOIN_GROUP was refused: {answer['error']}, {answer.get('errmsg', '')}")

@@ -36,7 +36,8 @@ _BESIDE = 0.15
 class AccountPlan:
     """`devices` connections at once; `peers`, `friends` and `groups` are numbers of accounts and groups.
 
-    `late` are groups that it joins during the run. Who `leaves` is away when the run ends.
+    `late` are groups that it joins during the run, `fickle` those that it leaves and joins again. Who `leaves` is away when
+    the run ends.
     """
 
     number: int
@@ -45,6 +46,7 @@ class AccountPlan:
     friends: tuple[int, ...]
     groups: tuple[int, ...]
     late: tuple[int, ...]
+    fickle: tuple[int, ...]
     leaves: bool
 
 
@@ -89,6 +91,7 @@ def draw_plan(seed: int, *, clients: int, seconds: float, kinds: Mapping[str, in
         others = [other for other in range(count) if other != number]
         member = [group for group in range(groups) if founders[group] != number and draw.random() < 0.6]
         late = tuple(group for group in member if draw.random() < 0.3)
+        fickle = tuple(group for group in member if draw.random() < 0.5)
         accounts.append(
             AccountPlan(
                 number,
@@ -97,6 +100,7 @@ def draw_plan(seed: int, *, clients: int, seconds: float, kinds: Mapping[str, in
                 tuple(sorted(draw.sample(others, min(3, len(others))))),
                 tuple(group for group in member if group not in late),
                 late,
+                fickle,
                 leaves=number % 4 == 3,
             )
         )
