@@ -134,7 +134,13 @@ async def _live(world: World, wrong: list[str], counts: dict[str, int]) -> None:
             counts["transactions"] = cluster.engine.transactions
             world.phase = Phase.OVER
         await trio.sleep(2)
-        wrong.extend(left_behind(world))
+        found = [*left_behind(world)]
+        with trio.move_on_after(10):
+            while found:
+                # The database may still refuse or delay what is told of those who left.
+                await trio.sleep(0.1)
+                found = [*left_behind(world)]
+        wrong.extend(found)
         # A node's last words have little time, and nobody comes after these to repeat them.
         cluster.engine.moods = Moods()
         # A stop has less time than a commit under way may take here.
