@@ -21,6 +21,7 @@ from trio_chat.verify.history import (
     Delivered,
     FaultBegan,
     FaultEnded,
+    Left,
     Logged,
     LoggedIn,
     LogRead,
@@ -129,6 +130,28 @@ def test_ones_own_messages_behind_the_cursor_are_received() -> None:
     tale.send(bob, ALICE, "4")
     alice = tale.login(ALICE)
     assert [r.seq for r in tale.records if isinstance(r, Delivered) and r.connection == alice] == [4]
+    assert rules(tale.read_logs()) == []
+
+
+def test_who_reads_slowly_may_get_what_was_his_when_he_has_left_and_come_back() -> None:
+    tale = Story()
+    alice, bob = tale.login(ALICE), tale.login(BOB)
+    slow = tale.login(BOB)
+    group = tale.join(ALICE, 7)
+    tale.join(BOB, 7)
+    tale.send(alice, group, "g1")
+    tale.leave(bob, group)
+    waiting = [record for record in tale.records if isinstance(record, (Delivered, Left)) and record.connection == slow]
+    assert len(waiting) == 2
+    for record in waiting:
+        tale.records.remove(record)
+    tale.wait(6)
+    tale.send(alice, group, "g2")
+    tale.join(BOB, 7)
+    tale.wait(6)
+    for record in waiting:
+        tale.add(record)
+    tale.send(alice, group, "g3")
     assert rules(tale.read_logs()) == []
 
 
@@ -460,6 +483,14 @@ def from_while_he_was_out() -> list[Record]:
     return reaches(BOB, 2, at="g3")
 
 
+def at_a_login_after_he_came_back() -> list[Record]:
+    tale = parting()
+    message = find(tale.read_logs(), Logged, conv="g:7", seq=1)
+    bob = tale.login(BOB)
+    tale.add(Delivered(0, bob, "g:7", 1, message.sender, message.key, message.text))
+    return tale.records
+
+
 def kept_from_who_came_back() -> list[Record]:
     history = parted()
     bob = find(history, LoggedIn, user=BOB).connection
@@ -526,6 +557,7 @@ SPOILT = {
         after_he_left,
         after_he_was_removed,
         from_while_he_was_out,
+        at_a_login_after_he_came_back,
     ],
     "delivered-twice": [delivered_twice, delivered_and_answered],
     "fall": [fall, time_falls],

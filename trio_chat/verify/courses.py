@@ -128,9 +128,9 @@ class Courses:
         waits = unexcused(records[since].at, records[index].at, self._deaf)
         return max((end - begin for begin, end in waits), default=0.0) > self.promises.parting
 
-    def floor(self, user: int, conv: str, index: int) -> Answered | None:
-        """The highest acknowledged message of a group from before a user can have been in it; where he was out only for
-        a moment not every node needs to have heard of that.
+    def floor(self, user: int, conv: str, index: int) -> tuple[int, Answered] | None:
+        """The highest acknowledged message of a group from before a user can have been in it, and since which record he
+        was out then; where that was only for a moment not every node needs to have heard of it.
         """
         steps = self.membership(user, conv).steps
         for place in range(self.membership(user, conv).place(index), -1, -1):
@@ -139,7 +139,7 @@ class Courses:
                 if self.overdue(steps[place].since, asked):
                     rising = self.facts.highest.get(conv, [])
                     found = bisect_left(rising, asked, key=lambda top: top[0])
-                    return rising[found - 1][1] if found else None
+                    return (steps[place].since, rising[found - 1][1]) if found else None
         return None
 
     def base(self, user: int, conv: str, index: int) -> int | None:

@@ -29,7 +29,6 @@ class _Place:
 
     last: int = 0
     record: Record | None = None  # the one that brought it there; None before the first
-    index: int = -1  # that record's place in the history
     had: dict[int, Record] = attrs.field(factory=dict)
     missing: dict[int, Violation] = attrs.field(factory=dict)
     floating: set[int] = attrs.field(factory=set)
@@ -133,11 +132,22 @@ class _Reader:
         step = self.courses.membership(user, conv).at(index)
         if step.holds is False:
             return self._former_member(session, record, place, step.since)
-        before = self.courses.floor(user, conv, index)
-        if before is not None and seq <= before.seq:
+        floor = self.courses.floor(user, conv, index)
+        if floor is None:
+            return None
+        since, before = floor
+        if seq <= before.seq and self.courses.overdue(since, self._earliest(session, conv, seq)):
             says = f"user {user} got {conv}/{seq}, which is from before he was in {conv}"
             return Violation("delivered-to-a-stranger", says, [session.began, before, record])
         return None
+
+    def _earliest(self, session: Session, conv: str, seq: int) -> int:
+        """The record after which the server can have sent a message to a session, at the earliest.
+
+        Who reads slowly gets it much later: perhaps when his account, over another connection, has left and come back.
+        """
+        sent = self.facts.first_sent(conv, seq)
+        return session.asked if sent is None else max(session.asked, sent.index)
 
     def _former_member(self, session: Session, record: Delivered, place: _Place, since: int) -> Violation | None:
         user, conv, seq = session.user, record.conv, record.seq
@@ -198,7 +208,7 @@ class _Reader:
                 says = f"connection {session.connection} got {conv}/{seq} next after {conv}/{last}"
                 shown = [place.record, record]
             place.missing |= dict.fromkeys(range(last + 1, seq), Violation("hole", says, shown))
-        place.last, place.record, place.index = seq, record, index
+        place.last, place.record = seq, record
         place.had[seq] = record
 
     def _goes_on_after(self, index: int, session: Session, place: _Place, conv: str, until: int) -> int | None:
@@ -206,10 +216,10 @@ class _Reader:
         if place.record is None:
             return self._reach(session.user, conv, until, index)
         course = self.courses.membership(session.user, conv)
-        step = course.at(index)
-        if not course.ends or (
-            step.holds and step.since <= place.index and self.courses.overdue(step.since, place.index)
-        ):
+        if not course.ends:
+            return place.last
+        step, earliest = course.at(index), self._earliest(session, conv, place.last)
+        if step.holds and step.since <= earliest and self.courses.overdue(step.since, earliest):
             return place.last
         # He was out, perhaps, since then: it goes on like after a login.
         reach = self._reach(session.user, conv, until, index)
