@@ -155,6 +155,39 @@ def test_who_reads_slowly_may_get_what_was_his_when_he_has_left_and_come_back() 
     assert rules(tale.read_logs()) == []
 
 
+def read_late(tale: Story, connection: int, first: int) -> list[Record]:
+    """What a connection got, from one of the records on, it reads only now."""
+    late: list[Record] = [
+        record
+        for record in tale.records[first:]
+        if isinstance(record, (Delivered, Left)) and record.connection == connection
+    ]
+    tale.records[:] = [record for record in tale.records if record not in late]
+    for record in late:
+        tale.add(record)
+    return late
+
+
+def left_twice() -> tuple[Story, list[Record]]:
+    """Bob leaves a group, comes back, gets a message and leaves again; his telephone reads all of that later."""
+    tale = Story()
+    alice, bob, phone = tale.login(ALICE), tale.login(BOB), tale.login(BOB)
+    group = tale.join(ALICE, 7)
+    tale.join(BOB, 7)
+    first = len(tale.records)
+    tale.leave(bob, group)
+    tale.join(BOB, 7)
+    tale.send(alice, group, "g1")
+    tale.leave(bob, group)
+    return tale, read_late(tale, phone, first)
+
+
+def test_who_reads_late_is_told_of_an_earlier_departure_first() -> None:
+    tale, late = left_twice()
+    assert [type(record) for record in late] == [Left, Delivered, Left]
+    assert rules(tale.read_logs()) == []
+
+
 def test_presence_may_be_wrong_during_a_fault_and_for_a_moment() -> None:
     tale = Story()
     tale.befriend(ALICE, BOB)
@@ -479,6 +512,13 @@ def after_he_was_removed() -> list[Record]:
     return reaches(CAROL, 2, at="c2")
 
 
+def after_he_was_told_of_both_departures() -> list[Record]:
+    tale, (_, delivered, _) = left_twice()
+    tale.records.remove(delivered)
+    tale.add(delivered)
+    return tale.read_logs()
+
+
 def from_while_he_was_out() -> list[Record]:
     return reaches(BOB, 2, at="g3")
 
@@ -556,6 +596,7 @@ SPOILT = {
         before_he_joined,
         after_he_left,
         after_he_was_removed,
+        after_he_was_told_of_both_departures,
         from_while_he_was_out,
         at_a_login_after_he_came_back,
     ],

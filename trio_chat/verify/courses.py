@@ -53,8 +53,10 @@ class Course:
     def __init__(self, changes: Iterable[Change]) -> None:
         changes = list(changes)
         self.steps = [Step(-1, holds=False, since=-1)]
+        #: Where it has ceased to hold, perhaps.
+        self.endings = [change for change in changes if not change.holds]
         #: Whether it has ever ceased to hold, perhaps.
-        self.ends = any(not change.holds for change in changes)
+        self.ends = bool(self.endings)
         moments = [(float(change.begin), 0, change) for change in changes]
         moments += [(change.end, 1, change) for _, _, change in moments if change.sure]
         moments.sort(key=lambda moment: moment[:2])
@@ -127,6 +129,13 @@ class Courses:
         records = self.facts.records
         waits = unexcused(records[since].at, records[index].at, self._deaf)
         return max((end - begin for begin, end in waits), default=0.0) > self.promises.parting
+
+    def departures(self, user: int, conv: str, since: int, until: int) -> int:
+        """How many departures of a user from a group may have become known somewhere between two records, at most."""
+        return sum(
+            change.begin < until and not (change.end < since and self.overdue(int(change.end), since))
+            for change in self.membership(user, conv).endings
+        )
 
     def floor(self, user: int, conv: str, index: int) -> tuple[int, Answered] | None:
         """The highest acknowledged message of a group from before a user can have been in it, and since which record he

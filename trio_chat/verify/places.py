@@ -7,11 +7,13 @@ A connection's frames are compared with what docs/protocol.md says of them:
 - Afterwards each frame is the next message. A REPLY stands in the place of the message that it acknowledges.
 - But the REPLY to a `key` that was sent before may come at once: it *may* hold its message's place and need not.
 - Of a group it gets what was sent while its account was in it. Nothing more comes once the connection was told that it
-  is out; other nodes hear of that within seconds. Who comes back goes on where the group is then.
+  is out; other nodes hear of that within seconds. Who comes back goes on where the group is then. A client that reads
+  late may be told of one departure, and get what came after he was back, when he has left once more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import attrs
@@ -36,6 +38,8 @@ class _Place:
     answer: Answered | None = None
     # What has told the session that it is not in the group any more, and that record's place in the history.
     out: tuple[int, Left | Answered] | None = None
+    # How often it was told so: by each kind of record at most once for each time that its account has left.
+    told: Counter[type[Record]] = attrs.field(factory=Counter)
 
 
 @attrs.define
@@ -90,7 +94,9 @@ class _Reader:
             if asked is None or asked.record.kind != "LEAVE_GROUP" or record.error:
                 return
             conv = asked.record.conv
-        self._place(session, conv).out = (index, record)
+        place = self._place(session, conv)
+        place.out = (index, record)
+        place.told[type(record)] += 1
 
     def _place(self, session: Session, conv: str) -> _Place:
         places = self.places[session.connection]
@@ -131,7 +137,7 @@ class _Reader:
         place = self._place(session, conv)
         step = self.courses.membership(user, conv).at(index)
         if step.holds is False:
-            return self._former_member(session, record, place, step.since)
+            return self._former_member(index, session, record, place, step.since)
         floor = self.courses.floor(user, conv, index)
         if floor is None:
             return None
@@ -149,11 +155,13 @@ class _Reader:
         sent = self.facts.first_sent(conv, seq)
         return session.asked if sent is None else max(session.asked, sent.index)
 
-    def _former_member(self, session: Session, record: Delivered, place: _Place, since: int) -> Violation | None:
+    def _former_member(
+        self, index: int, session: Session, record: Delivered, place: _Place, since: int
+    ) -> Violation | None:
         user, conv, seq = session.user, record.conv, record.seq
         sent = self.facts.first_sent(conv, seq)
         told = place.out[1] if place.out is not None and since <= place.out[0] else None
-        if told is not None:
+        if told is not None and self._told_of_all(index, session, place, conv):
             says = (
                 f"connection {session.connection} got {conv}/{seq} after it was told that it is not in {conv} any more"
             )
@@ -164,6 +172,11 @@ class _Reader:
         why: Record | None = told or (self.facts.records[since] if since >= 0 else None)
         shown = [session.began, *([why] if why else []), *([sent.record] if sent else []), record]
         return Violation("delivered-to-a-stranger", says, shown)
+
+    def _told_of_all(self, index: int, session: Session, place: _Place, conv: str) -> bool:
+        """Whether what a session was told last cannot be of an earlier departure than its account's last."""
+        departures = self.courses.departures(session.user, conv, session.asked, index)
+        return max(place.told.values()) >= departures
 
     def _answer(self, index: int, record: Answered) -> Iterator[Violation]:
         asked = self.facts.requests.get((record.connection, record.ref))
