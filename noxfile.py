@@ -204,6 +204,13 @@ def autobahn(session: nox.Session) -> None:
 
 
 @nox.session(python=MAIN)
+def webkit(session: nox.Session) -> None:
+    """The page in WebKit, Safari's engine; not part of the default run. Needs Debian's webkit2gtk-driver and xvfb."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.web.webkit", *session.posargs)
+
+
+@nox.session(python=MAIN)
 def fuzz(session: nox.Session) -> None:
     """Fuzz the decoder and a living server, for long; not part of the default run. After --: arguments of `python -m fuzz`."""
     _install(session, "test")
