@@ -78,8 +78,8 @@ async def _enter(connection: Connection, credentials: Credentials, ref: Ref | No
             token = credentials.token
             if token is None and not is_classic:
                 token = await node.accounts.make_token(identity.id, credentials.epoch, connection.origin)
-            missed: list[Delivery] = []
             while True:
+                missed: list[Delivery] = []
                 moves = router.moves(identity.id)
                 state = await node.login_reads.state(identity.id)
                 cursors = state.cursors
