@@ -143,7 +143,8 @@ async def _live(world: World, wrong: list[str], counts: dict[str, int]) -> None:
         wrong.extend(found)
         # A node's last words have little time, and nobody comes after these to repeat them.
         cluster.engine.moods = Moods()
-        # A stop has less time than a commit under way may take here.
+        # Nor has a stop the time that a statement under way may still take.
+        await trio.sleep(2 * plan.settings.store_timeout)
         await cluster.engine.wait_settled()
         for slot in cluster.slots:
             slot.finish()
