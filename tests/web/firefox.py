@@ -102,7 +102,8 @@ def visit(firefox: Firefox, address: str) -> None:
     firefox.click("document.querySelector('tc-composer button[type=submit]')")
     said = "[...document.querySelectorAll('tc-timeline .row')].some((row) => row.textContent.includes('Hello from Firefox') && row.querySelector('.state.stored, .state.received, .state.read'))"
     firefox.wait(said)
-    firefox.open(address + "/#")
+    firefox.open("about:blank")  # to the same address there would be nothing to load
+    firefox.open(address)
     firefox.wait("document.querySelector('tc-sidebar .entry-title')?.textContent === 'Burrow'")
     firefox.click("document.querySelector('tc-sidebar .entry')")
     firefox.wait(said)

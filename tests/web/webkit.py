@@ -1,7 +1,7 @@
 """The page in WebKit, Safari's engine: `python -m tests.web.webkit [PICTURE]`, after a change of the page; no part of the tests.
 
 WebKitGTK's MiniBrowser is driven by WebDriver (Debian: webkit2gtk-driver, xvfb), with clicks and keys as a person makes them.
-Two people make accounts and talk, one loads the page anew, the server is killed while one writes; what
+Two people make accounts and talk, one loads the page anew, the server is killed, one writes while it is away; what
 the page complains of once it has loaded is an error.
 """
 
