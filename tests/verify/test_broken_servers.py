@@ -64,7 +64,8 @@ def test_who_swaps_two_deliveries_is_caught() -> None:
 
 
 def test_who_forgets_keys_after_a_while_is_caught() -> None:
-    assert "stored-twice" in caught("forgets_keys_after_a_while", 4)
+    # Where one of its messages was sent again late enough it is there twice; all that are old are not in the log as they were sent.
+    assert caught("forgets_keys_after_a_while", 5) & {"stored-twice", "acknowledged-and-lost"}
 
 
 def test_who_leaves_presence_behind_is_caught() -> None:
