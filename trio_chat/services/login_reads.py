@@ -43,22 +43,21 @@ class LoginReads:
     async def groups(self, userid: int, members: int) -> list[GroupRecord]:
         """A user's groups, with at most `members` members in all."""
         groups = await self._read_groups(userid)
-        if groups:
-            found = await self._groups.members([group.id for group in groups], members)
-            for group in groups:
-                group.users.extend(found[group.id])
-        return groups
+        if not groups:
+            return []
+        found = await self._groups.members([group.id for group in groups], members)
+        # Two logins of one account share what was read for both: each gets records of its own.
+        return [attrs.evolve(group, users=found[group.id]) for group in groups]
 
     async def state(self, userid: int) -> AccountState:
         return await self._read_state(userid)
 
     async def _groups_of(self, userids: Sequence[int]) -> list[list[GroupRecord]]:
-        groups = await self._groups.of(list(set(userids)))
+        groups = await self._groups.of(userids)
         return [groups[userid] for userid in userids]
 
     async def _states_of(self, userids: Sequence[int]) -> list[AccountState]:
-        users = list(set(userids))
-        friends = await self._accounts.friends(users)
-        apart = await self._relations.apart(users)
-        cursors = await self._log.cursors(users)
+        friends = await self._accounts.friends(userids)
+        apart = await self._relations.apart(userids)
+        cursors = await self._log.cursors(userids)
         return [AccountState(friends[userid], apart[userid], cursors[userid]) for userid in userids]
