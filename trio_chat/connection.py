@@ -2,10 +2,10 @@
 
 `Sender` is what a client gets, `Receiver` what it sends; here stands who it is, and what becomes of its requests.
 
-A connection runs in a nursery of its own. Its reader is there always; a task that works off requests which wait for the
-database, one that writes what the kernel did not take at once, and one that brings what was missed are started when
-there is something to do and end when it is done. Whatever happens, `_end` forgets the connection: it is synchronous, so
-no cancellation can come in between.
+A connection that is idle has no task: the poller calls it when something comes. A task that works off requests which wait
+for the database, one that writes what the kernel did not take at once, one that brings what was missed, and one that waits
+until there is room for more are started when there is something to do and end when it is done. Whatever happens, `_end`
+forgets the connection: it is synchronous, so no cancellation can come in between.
 """
 
 from __future__ import annotations
@@ -84,18 +84,13 @@ class Connection(Receiver):
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Serve the client until it or the server ends the connection. Never raises but `Cancelled`."""
+    def start(self, nursery: trio.Nursery) -> None:
+        """Serve the client until it or the server ends the connection, by tasks in this nursery. Never blocks."""
+        self._nursery = nursery
+        self._start(self._read)
+
+    async def _leave(self) -> None:
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                try:
-                    await self._read()
-                    await self._finish()
-                finally:
-                    # From here on the nursery may close, and whoever delivers must start nothing in it.
-                    self._ending = True
-                nursery.cancel_scope.cancel()
             self._forget()
             await take_leave(self._transport, self._reason)
         except Exception:
@@ -254,9 +249,9 @@ class Connection(Receiver):
 
     def catch_up(self) -> None:
         """Bring what this connection lags behind, in a task of its own. Never blocks."""
-        if self.lag and self._catching_up is None and self._nursery is not None and not self._ending:
+        if self.lag and self._catching_up is None and not self._ending:
             self._catching_up = trio.CancelScope()
-            self._nursery.start_soon(self._catch_up, self._catching_up)
+            self._start(self._catch_up, self._catching_up)
 
     async def _catch_up(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -86,28 +86,25 @@ class Receiver(Sender):
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Read and do requests until the client ends its half, breaks off, or sends what ends the connection."""
+        """Wait for the first bytes, and do what they say; what follows is done as it comes, without a task that waits."""
         try:
             first = await self._transport.receive()
-            if begins_proxied(first):
-                log.warning("connection refused", peer=self.peer, reason=_NOT_TRUSTED)
-                return
-            listening = bool(first)
-            if first:
-                self._received(first)
-            while listening:
-                if self._much:
-                    await self._take_much()
-                if self._splitter.overflowed:
-                    break
-                await self._wait_until_read_on()
-                listening = await self._transport.feed(self._received)
-        except TransportBroken:
-            self.close(End.BROKEN)
-            await trio.lowlevel.checkpoint()
+        except TransportBroken as broken:
+            self.ended(broken)
+            return
+        if begins_proxied(first):
+            log.warning("connection refused", peer=self.peer, reason=_NOT_TRUSTED)
+            self.close(End.DONE)
+        elif not first:
+            self.ended(None)
+        elif self.received(first):
+            self._transport.attend(self)
 
-    def _received(self, data: bytes) -> bool:
-        """Do what the client has sent; returns whether to read on at once. Called by whoever noticed that there is something."""
+    def received(self, data: bytes) -> bool:
+        """Do what the client has sent; returns whether to read on at once. Called by whoever noticed that there is something.
+
+        Where it is not, a task waits until there is room.
+        """
         node = self.node
         try:
             self.last_heard = trio.current_time()
@@ -117,8 +114,9 @@ class Receiver(Sender):
             if self.meter is not None:
                 self._over = self.meter.charge(self.last_heard, len(frames), len(data))
             if self._over > 0 or len(frames) > _AT_ONCE:
-                # That takes time: it is left to this connection's own task.
+                # That takes time: it is left to a task.
                 self._much = frames
+                self._start(self._read_on)
                 return False
             for frame in frames:
                 self._take(frame)
@@ -127,7 +125,30 @@ class Receiver(Sender):
             node.router.flush()
         except Exception as error:  # noqa: BLE001 - it is logged there
             self.fail(error)
-        return not self._splitter.overflowed and not node.writer.full and self._has_room()
+        wanted = not self._splitter.overflowed and not node.writer.full and self._has_room() and not self._ending
+        if not wanted:
+            self._start(self._read_on)
+        return wanted
+
+    def ended(self, failure: Exception | None) -> None:
+        """Nothing more comes: the client has ended its half, has broken off, or cannot be understood any more."""
+        if failure is None:
+            self._start(self._finish)
+        elif isinstance(failure, TransportBroken):
+            self.close(End.BROKEN)
+        else:
+            self.fail(failure)
+
+    async def _read_on(self) -> None:
+        """Do what was too much to be done at once, wait until there is room for more, and read on."""
+        if self._much:
+            await self._take_much()
+        if self._splitter.overflowed:
+            await self._finish()
+        else:
+            await self._wait_until_read_on()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._transport.attend(self)
 
     def _end_too_long(self) -> None:
         limit = self.node.settings.limits.frame
@@ -196,13 +217,14 @@ class Receiver(Sender):
         self.last_heard = trio.current_time()
 
     async def _finish(self) -> None:
-        """The client has ended its half: answer what it asked, send what is queued, for a bounded time."""
+        """Nothing more is read: answer what the client asked, send what is queued, for a bounded time, and end."""
         with trio.move_on_after(_LINGER):
             while self._waiting:
                 await self._wait_room()
             await self.wait_answered()
             self.flush()
             await self.wait_drained(0)
+        self.close(self._reason)
 
     @property
     def held(self) -> int:
@@ -226,8 +248,7 @@ class Receiver(Sender):
         pending = self._begin(frame)
         if pending is not None:
             self._waiting.append(pending)
-            assert self._nursery is not None
-            self._nursery.start_soon(self._work_off)
+            self._start(self._work_off)
 
     async def _work_off(self) -> None:
         """Do the requests that wait, one after the other.

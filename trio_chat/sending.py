@@ -6,7 +6,7 @@ A task that writes is there only while the kernel does not take all of it, or wh
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,6 +14,7 @@ import trio
 
 from trio_chat.outbox import Outbox, Receipt
 from trio_chat.session import Dialect, Session
+from trio_chat.tasks import Tasks
 from trio_chat.transport.contract import End, Transport, TransportBroken
 from trio_chat.wire import classic
 from trio_chat.wire.delivery import Delivery
@@ -33,11 +34,12 @@ log = structlog.get_logger(__name__)
 _DISCARD = 1.0
 #: Nobody waits for what becomes of these.
 UNANSWERED = {Kind.RECEIVED, Kind.PONG}
+_EVERYDAY = {End.DONE, End.TOO_LONG, End.BROKEN, End.DRAINING, End.FAILED}
 #: The backlog fills the outbox up to this part of its limit: what is new meanwhile finds room beside it.
 _BACKLOG_SHARE = 4
 
 
-class Sender(ABC):
+class Sender(Tasks):
     """The half of a connection that sends, and what makes it give up: a client that has gone, or does not read.
 
     Whose messages are delivered says `account`, how they are written the session's dialect. What becomes of the receipts
@@ -49,9 +51,7 @@ class Sender(ABC):
         "_counters",
         "_dirty",
         "_drained",
-        "_ending",
         "_next_frame_at",
-        "_nursery",
         "_outbox",
         "_reason",
         "_splitter",
@@ -64,6 +64,7 @@ class Sender(ABC):
     )
 
     def __init__(self, node: Node, transport: Transport) -> None:
+        super().__init__()
         limits = node.settings.limits
         self.node = node
         self.session = Session()
@@ -74,13 +75,10 @@ class Sender(ABC):
         # What it has learnt of how the client's frames end holds for those to it too.
         self._splitter = FrameSplitter(limits.frame)
         self._outbox = Outbox(limits.outbox)
-        self._nursery: trio.Nursery | None = None
         # There while somebody waits for what is queued to become less.
         self._drained: trio.Event | None = None
         self._writing = False
         self._dirty = False
-        # It was said that the connection is to end, and its tasks are cancelled.
-        self._ending = False
         self._next_frame_at = 0.0
         self._reason = End.DONE
 
@@ -175,7 +173,7 @@ class Sender(ABC):
             if not outbox.size:
                 return
         self._writing = True
-        self._nursery.start_soon(self._write)
+        self._start(self._write)
 
     async def _write(self) -> None:
         """Send what is queued as the kernel takes it, and for a paced client frame by frame."""
@@ -239,12 +237,12 @@ class Sender(ABC):
     def close(self, reason: End) -> None:
         """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""
         if self._nursery is not None and not self._ending:
-            # A client that breaks off is everyday life, one that the server gives up on is worth a line.
-            say = log.debug if reason in {End.BROKEN, End.DRAINING} else log.info
+            # A client that ends or breaks off is everyday life, one that the server gives up on is worth a line.
+            say = log.debug if reason in _EVERYDAY else log.info
             say("closing a connection", reason=reason.value, peer=self.peer, user=self.account and self.account.id)
             self._reason = reason
-            self._ending = True
-            self._nursery.cancel_scope.cancel()
+            self._transport.ignore()
+            self._stop()
 
     def fail(self, error: Exception) -> None:
         """End the connection because of a defect of the server, and log it. Never blocks."""

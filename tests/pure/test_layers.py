@@ -97,6 +97,7 @@ CORE = (
     "connection",
     "receiving",
     "sending",
+    "tasks",
     "doorkeeper",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,8 @@ import trio
 from tests.wire import Frame
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import End, Take, feed_received
+from trio_chat.transport.contract import End, Reader
+from trio_chat.transport.reading import receive_from
 from trio_chat.wire.messages import Kind
 
 __all__ = ["Hold", "Stalling", "eventually", "stalling", "stalling_as"]
@@ -29,7 +31,8 @@ class Stalling:
     committed = 0
 
     def __init__(self) -> None:
-        self._requests, self._incoming = trio.open_memory_channel[bytes](1000)
+        self._requests: deque[bytes] = deque()
+        self._reader: Reader | None = None
         self.takes = _PLENTY
         self.sent = b""
         self._writable = trio.Event()
@@ -38,12 +41,13 @@ class Stalling:
 
     def request(self, kind: Kind, **fields: Any) -> None:
         """Send one frame as one chunk."""
-        self._requests.send_nowait(json.dumps({"msgid": int(kind), **fields}).encode() + b"\n")
+        self._requests.append(json.dumps({"msgid": int(kind), **fields}).encode() + b"\n")
+        self._carry()
 
     @property
     def unread(self) -> int:
         """How many chunks the server has not read."""
-        return self._requests.statistics().current_buffer_used
+        return len(self._requests)
 
     @property
     def frames(self) -> list[Frame]:
@@ -54,12 +58,21 @@ class Stalling:
         self.takes = _PLENTY
         self._writable.set()
 
-    async def receive(self) -> bytes:
+    def attend(self, reader: Reader) -> None:
         self.reading.set()
-        return await self._incoming.receive()
+        self._reader = reader
+        self._carry()
 
-    async def feed(self, take: Take) -> bool:
-        return await feed_received(self.receive, take)
+    def ignore(self) -> None:
+        self._reader = None
+
+    async def receive(self) -> bytes:
+        return await receive_from(self)
+
+    def _carry(self) -> None:
+        while self._requests and self._reader is not None:
+            if not self._reader.received(self._requests.popleft()):
+                self._reader = None
 
     def send_nowait(self, data: bytes) -> int:
         taken = data[: self.takes]
@@ -84,10 +97,12 @@ async def stalling(server: Server) -> AsyncIterator[tuple[Connection, Stalling]]
     connection = Connection(server.node, transport)
     server.node.connections[connection] = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
+        connection.start(nursery)
         await transport.reading.wait()
-        yield connection, transport
-        nursery.cancel_scope.cancel()
+        try:
+            yield connection, transport
+        finally:
+            connection.close(End.BROKEN)
 
 
 @asynccontextmanager

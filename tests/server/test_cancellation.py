@@ -10,7 +10,7 @@ import trio.abc
 from tests.wire import connect, log_in, register
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import End, Take, feed_received
+from trio_chat.transport.contract import End, Reader
 from trio_chat.wire.messages import Kind
 
 
@@ -24,12 +24,18 @@ class Script:
     def __init__(self, *requests: dict[str, object]) -> None:
         self._data = [b"".join(json.dumps(request).encode() + b"\n" for request in requests)]
 
+    def attend(self, reader: Reader) -> None:
+        while self._data:
+            if not reader.received(self._data.pop()):
+                return
+        reader.ended(None)
+
+    def ignore(self) -> None:
+        pass
+
     async def receive(self) -> bytes:
         await trio.lowlevel.checkpoint()
         return self._data.pop() if self._data else b""
-
-    async def feed(self, take: Take) -> bool:
-        return await feed_received(self.receive, take)
 
     def send_nowait(self, data: bytes) -> int:
         return len(data)
@@ -92,7 +98,8 @@ async def test_a_connection_that_ends_at_any_step_leaves_nothing(server: Server)
         trio.lowlevel.add_instrument(sweep)
         try:
             with trio.fail_after(10):
-                await connection.run()
+                async with trio.open_nursery() as nursery:
+                    connection.start(nursery)
         finally:
             trio.lowlevel.remove_instrument(sweep)
         fired = sweep.fired

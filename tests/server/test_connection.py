@@ -7,7 +7,7 @@ import trio.testing
 
 from trio_chat import Server
 from trio_chat.connection import Connection
-from trio_chat.transport.contract import End, Take, TransportBroken, feed_received
+from trio_chat.transport.contract import End, Reader, TransportBroken
 
 
 class Breaking:
@@ -25,8 +25,11 @@ class Breaking:
         await trio.Event().wait()
         return b""
 
-    async def feed(self, take: Take) -> bool:
-        return await feed_received(self.receive, take)
+    def attend(self, _: Reader) -> None:
+        pass
+
+    def ignore(self) -> None:
+        pass
 
     def send_nowait(self, data: bytes) -> int:
         assert data
@@ -48,7 +51,7 @@ async def test_a_break_while_writing_ends_the_connection(server: Server) -> None
     transport = Breaking()
     connection = Connection(server.node, transport)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
+        connection.start(nursery)
         await trio.testing.wait_all_tasks_blocked()
         connection.send(b"{}")
         connection.flush()

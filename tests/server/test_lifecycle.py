@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import attrs
@@ -19,6 +20,7 @@ import structlog
 import trio
 
 import trio_chat
+from tests.server.stalling import eventually
 from tests.wire import Wire, WireClosed, connect, log_in, register
 from trio_chat import Address, Limits, Server, Settings
 from trio_chat.errors import StartupError
@@ -101,6 +103,37 @@ async def test_draining_answers_and_tells_everyone(settings: Settings) -> None:
             assert (await other.receive())["error"] == "shutting_down"
             with pytest.raises(OSError, match="connect"):
                 await trio.open_tcp_stream(address.host, address.port)
+
+
+async def test_an_idle_connection_has_no_task(server: Server, address: Address) -> None:
+    alice = await register(address, "alice")
+
+    def tasks() -> int:
+        return trio.lowlevel.current_statistics().tasks_living
+
+    await eventually(lambda: not server.node.connections)
+    before = tasks()
+    async with log_in(address, alice) as a, connect(address, modern=False):
+        await a.ok(Kind.DIRECT, toid=alice, msg="x")
+        await eventually(lambda: tasks() == before + 1)  # of who has not said a word
+
+
+async def test_a_server_that_ends_at_once_closes_those_that_are_idle(settings: Settings) -> None:
+    async with AsyncExitStack() as clients:
+        with trio.CancelScope() as scope:
+            async with trio_chat.open_server(settings) as server:
+                address = server.addresses[0]
+                alice = await register(address, "alice")
+                wires = [await clients.enter_async_context(log_in(address, alice)) for _ in range(2)]
+                wires.append(await clients.enter_async_context(connect(address, modern=False)))
+                scope.cancel()
+                await trio.sleep_forever()
+        for wire in wires:
+            with pytest.raises(WireClosed):
+                await wire.receive(Kind.REPLY)
+        assert not server.node.connections
+        assert not server.node.router.accounts
+        assert sum(server.node.counters.connections.values()) == 0
 
 
 async def test_a_second_server_on_the_file_is_refused(server: Server, settings: Settings) -> None:

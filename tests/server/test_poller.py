@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from trio_chat.transport.poller import Poller
+from trio_chat.transport.tcp import TcpTransport
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -30,99 +31,97 @@ def pair() -> Iterator[Pair]:
         yield near, far
 
 
+class Taker:
+    """Reads from a socket whenever it is called, and wants more unless what came is `last`, or the end."""
+
+    def __init__(self, sock: socket.socket, last: bytes | None = None) -> None:
+        self.sock = sock
+        self.last = last
+        self.got: list[bytes] = []
+
+    def readable(self) -> bool:
+        self.got.append(self.sock.recv(100))
+        return self.got[-1] not in {b"", self.last}
+
+
 async def receive(poller: Poller, sock: socket.socket) -> bytes:
-    """What comes next."""
-    received = b""
-
-    def take() -> bool:
-        nonlocal received
-        received = sock.recv(100)
-        return False
-
-    await poller.attend(sock, take)
-    return received
+    """What has come."""
+    taker = Taker(sock)
+    poller.attend(sock, taker)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    poller.ignore(sock)
+    (text,) = taker.got
+    return text
 
 
-async def test_it_calls_back_as_long_as_that_is_wanted(poller: Poller, pair: Pair, nursery: trio.Nursery) -> None:
+async def test_it_calls_as_long_as_that_is_wanted(poller: Poller, pair: Pair) -> None:
     near, far = pair
-    got: list[bytes] = []
-    done = trio.Event()
-
-    def take() -> bool:
-        got.append(near.recv(100))
-        return got[-1] != b"two"
-
-    async def read() -> None:
-        await poller.attend(near, take)
-        done.set()
-
-    nursery.start_soon(read)
+    taker = Taker(near, b"two")
+    poller.attend(near, taker)
     await trio.testing.wait_all_tasks_blocked()
-    assert got == []
-    for text in (b"one", b"two"):
-        assert not done.is_set()
+    assert taker.got == []
+    for text in (b"one", b"two", b"three"):
         far.send(text)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert got[-1] == text
-    assert got == [b"one", b"two"]
-    assert done.is_set()
+    assert taker.got == [b"one", b"two"]
+    poller.attend(near, taker)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert taker.got == [b"one", b"two", b"three"]
 
 
-async def test_who_does_not_wait_is_left_alone_and_misses_nothing(poller: Poller, pair: Pair) -> None:
+async def test_what_comes_while_nobody_attends_is_not_missed(poller: Poller, pair: Pair) -> None:
     near, far = pair
-    with trio.move_on_after(0.01):
-        await receive(poller, near)
+    taker = Taker(near)
+    poller.attend(near, taker)
+    poller.ignore(near)
     far.send(b"meanwhile")
     # Nothing spins: the poller itself comes to rest although the socket stays readable.
     await trio.testing.wait_all_tasks_blocked(0.01)
+    assert taker.got == []
     assert await receive(poller, near) == b"meanwhile"
     far.close()
     assert await receive(poller, near) == b""
 
 
-async def test_a_callback_that_cancels_its_own_task_is_not_called_again(poller: Poller, pair: Pair) -> None:
+async def test_who_ignores_while_he_is_called_is_not_called_again(poller: Poller, pair: Pair) -> None:
     near, far = pair
     calls = 0
-    with trio.CancelScope() as scope:
 
-        def cancel() -> bool:
+    class Ignoring:
+        def readable(self) -> bool:
             nonlocal calls
             calls += 1
-            scope.cancel()
-            return calls < 2
+            poller.ignore(near)
+            return True
 
-        far.send(b"x")
-        await poller.attend(near, cancel)
-    assert scope.cancelled_caught
+    far.send(b"x")
+    poller.attend(near, Ignoring())
     await trio.testing.wait_all_tasks_blocked(0.01)
     assert calls == 1
     assert await receive(poller, near) == b"x"
 
 
-async def test_a_callback_that_closes_another_socket(poller: Poller, nursery: trio.Nursery) -> None:
+async def test_one_that_is_called_closes_another_socket(poller: Poller) -> None:
     pairs = [socket.socketpair() for _ in range(2)]
-    ended = 0
+    called = 0
 
-    async def read(number: int) -> None:
-        nonlocal ended
-        near, other = pairs[number][0], pairs[1 - number][0]
+    class Closing:
+        def __init__(self, other: socket.socket) -> None:
+            self.other = other
 
-        def close() -> bool:
-            poller.forget(other)
-            other.close()
+        def readable(self) -> bool:
+            nonlocal called
+            called += 1
+            poller.forget(self.other)
+            self.other.close()
             return False
 
-        with trio.move_on_after(0.1):
-            await poller.attend(near, close)
-            ended += 1
-
-    async with trio.open_nursery() as readers:
-        for number in range(2):
-            readers.start_soon(read, number)
-        await trio.testing.wait_all_tasks_blocked()
-        for _, far in pairs:
-            far.send(b"x")
-    assert ended == 1
+    for number in range(2):
+        poller.attend(pairs[number][0], Closing(pairs[1 - number][0]))
+    for _, far in pairs:
+        far.send(b"x")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert called == 1
     for near, far in pairs:
         poller.forget(near)
         near.close()
@@ -140,17 +139,32 @@ async def test_a_closed_socket_is_forgotten_and_its_number_used_again(poller: Po
             poller.forget(near)
 
 
-async def test_after_its_end_a_wait_ends_with_its_scope(pair: Pair) -> None:
-    near, _ = pair
+async def test_after_its_end_nobody_is_called(pair: Pair) -> None:
+    near, far = pair
     poller = Poller()
+    taker = Taker(near)
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(poller.run)
-            nursery.start_soon(receive, poller, near)
+            poller.attend(near, taker)
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await receive(poller, near)
-    assert scope.cancelled_caught
+    far.send(b"late")
+    poller.ignore(near)
     poller.forget(near)
+    assert taker.got == []
+
+
+async def test_receiving_is_given_up_without_losing_anything(poller: Poller, pair: Pair) -> None:
+    near, far = pair
+    transport = TcpTransport(near, "peer", poller)
+    with trio.move_on_after(0.01) as patience:
+        await transport.receive()
+    assert patience.cancelled_caught
+    far.send(b"later")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert await transport.receive() == b"later"
+    far.send(b"last")
+    far.close()
+    assert [await transport.receive() for _ in range(3)] == [b"last", b"", b""]
+    transport.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from tests.simulation.chance import WallClock, stream
 from tests.simulation.database import Engine, Handle
 from tests.simulation.network import Exchange, SimulatedBus
 from tests.simulation.plan import Plan
-from tests.simulation.streams import ClientEnd, Line
+from tests.simulation.streams import ClientEnd, Line, ServerEnd
 from trio_chat.assembly import Foundation
 from trio_chat.errors import StartupError
 from trio_chat.serving import Server, open_node
@@ -59,6 +60,7 @@ class Life:
         self._stopping = trio.Event()
         self._arrivals: deque[Line] = deque()
         self._arrived = trio.Event()
+        self._to_carry, self._accepted = trio.open_memory_channel[ServerEnd](math.inf)
 
     async def run(self) -> None:
         """Until it is stopped or crashes, or cannot start."""
@@ -70,6 +72,7 @@ class Life:
             bus=self.bus,
             passwords=_Hasher(self._chance),
             sources=[self._accept],
+            carriers=[self._carry],
         )
         try:
             with self._scope:
@@ -136,11 +139,19 @@ class Life:
                 await self._arrived.wait()
                 self._arrived = trio.Event()
                 while self._arrivals:
-                    handle(self._arrivals.popleft().server)
+                    end = self._arrivals.popleft().server
+                    self._to_carry.send_nowait(end)
+                    handle(end)
         finally:
             self.accepting = False
             while self._arrivals:
                 self._arrivals.popleft().reset()
+
+    async def _carry(self) -> None:
+        """What the poller is for sockets."""
+        async with trio.open_nursery() as nursery:
+            async for end in self._accepted:
+                nursery.start_soon(end.carry)
 
 
 class Slot:

@@ -12,7 +12,7 @@ from collections import deque
 
 import trio
 
-from trio_chat.transport.contract import End, Take, TransportBroken, feed_received
+from trio_chat.transport.contract import End, Reader, TransportBroken
 
 __all__ = ["ClientEnd", "Line", "ServerEnd"]
 
@@ -67,22 +67,28 @@ class _Pipe:
 
     async def get(self) -> bytes:
         """What has arrived, at least one byte; nothing at the end. Raises `TransportBroken` where the line is."""
+        await self.wait()
+        return self.take()
+
+    async def wait(self) -> None:
+        """Wait until something has arrived, or the end. Raises `TransportBroken` where the line is."""
         await trio.lowlevel.checkpoint()
         while True:
             self._line.check()
-            now = trio.current_time()
             until = float("inf")
             if not self._line.blackholed:
-                if self._pieces and self._pieces[0][0] <= now:
-                    return self._take(now)
+                if self._pieces and self._pieces[0][0] <= trio.current_time():
+                    return
                 if self._pieces:
                     until = self._pieces[0][0]
                 elif self._ended:
-                    return b""
+                    return
             with trio.move_on_at(until):
                 await self._changed.wait()
 
-    def _take(self, now: float) -> bytes:
+    def take(self) -> bytes:
+        """What has arrived; nothing at the end."""
+        now = trio.current_time()
         taken = []
         while self._pieces and self._pieces[0][0] <= now:
             taken.append(self._pieces.popleft()[1])
@@ -150,6 +156,8 @@ class ServerEnd:
         self._line = line
         self.peer = peer
         self.closed = trio.Event()
+        self._reader: Reader | None = None
+        self._attended = trio.Event()
 
     async def receive(self) -> bytes:
         self._check()
@@ -157,8 +165,36 @@ class ServerEnd:
         self._check()
         return data
 
-    async def feed(self, take: Take) -> bool:
-        return await feed_received(self.receive, take)
+    def attend(self, reader: Reader) -> None:
+        self._reader = reader
+        self._attended.set()
+
+    def ignore(self) -> None:
+        self._reader = None
+
+    async def carry(self) -> None:
+        """Give what arrives to whoever attends, until the line is closed or broken."""
+        while not self.closed.is_set():
+            if self._reader is None:
+                self._attended = trio.Event()
+                await self._attended.wait()
+            try:
+                await self._line.to_server.wait()
+                self._check()
+            except TransportBroken as broken:
+                self._tell(broken)
+                continue
+            if self._reader is not None:
+                if data := self._line.to_server.take():
+                    if not self._reader.received(data):
+                        self._reader = None
+                else:
+                    self._tell(None)
+
+    def _tell(self, failure: TransportBroken | None) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.ended(failure)
 
     def send_nowait(self, data: bytes) -> int:
         self._check()
@@ -177,6 +213,7 @@ class ServerEnd:
         if self.closed.is_set():
             return
         self.closed.set()
+        self._attended.set()
         if len(self._line.to_server) and not self._line.blackholed:
             # What the client has sent is answered with a reset, which destroys what is on its way to it as well.
             self._line.reset()

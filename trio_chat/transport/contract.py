@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Protocol
 
-__all__ = ["End", "Take", "Transport", "TransportBroken", "feed_received"]
-
-#: What takes received bytes: returns whether it wants more now. Never blocks, never raises.
-Take = Callable[[bytes], bool]
+__all__ = ["End", "Reader", "Transport", "TransportBroken"]
 
 
 class TransportBroken(Exception):
@@ -32,8 +28,20 @@ class End(Enum):
     FAILED = "failed"  #: a defect of the server, or its sudden end
 
 
+class Reader(Protocol):
+    """What a transport gives its bytes to. Neither method blocks or raises."""
+
+    def received(self, data: bytes) -> bool:
+        """Take what has come, at least one byte; returns whether more is wanted now."""
+        ...
+
+    def ended(self, failure: Exception | None) -> None:
+        """Nothing more comes: the other side has ended its half or, with a `failure`, it broke with that."""
+        ...
+
+
 class Transport(Protocol):
-    """A byte stream that one task reads, and that anybody in the Trio thread may try to write to."""
+    """A byte stream with one reader, to which anybody in the Trio thread may try to write."""
 
     @property
     def peer(self) -> str:
@@ -53,16 +61,20 @@ class Transport(Protocol):
         """
         ...
 
-    async def receive(self) -> bytes:
-        """The next bytes; empty at the end of the stream. Raises `TransportBroken`. Cancelling is safe."""
+    def attend(self, reader: Reader) -> None:
+        """Give all bytes to `reader` as they come, until it wants no more for now, or there are no more. Never blocks.
+
+        So nobody has to be woken for each chunk, and a connection that is idle needs no task. What has come already may
+        be given at once. Bytes that nobody attends to wait.
+        """
         ...
 
-    async def feed(self, take: Take) -> bool:
-        """Give all bytes to `take` as they come, until it wants no more for now (True) or the stream has ended (False).
+    def ignore(self) -> None:
+        """Give nothing to anybody, until the next `attend`. Never blocks; may be called at any time."""
+        ...
 
-        `take` may be called by another task, while this one waits: nobody has to be woken for each chunk. Raises
-        `TransportBroken`. Cancelling is safe.
-        """
+    async def receive(self) -> bytes:
+        """The next bytes, in place of a reader; empty at the end of the stream. Raises `TransportBroken`. Cancelling is safe."""
         ...
 
     def send_nowait(self, data: bytes) -> int:
@@ -87,11 +99,3 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close at once; what was not handed to the kernel is lost. May be called again."""
         ...
-
-
-async def feed_received(receive: Callable[[], Awaitable[bytes]], take: Take) -> bool:
-    """`Transport.feed` for those that have nothing better than their `receive`."""
-    while data := await receive():
-        if not take(data):
-            return True
-    return False

@@ -9,39 +9,19 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
-__all__ = ["Poller"]
+__all__ = ["Poller", "Readable"]
 
 
-class _Attention:
-    """A task that attends to a socket. An object, as it is smaller than closures, and there are many."""
+class Readable(Protocol):
+    """What there is to be told that a socket has something to read."""
 
-    __slots__ = ("_all", "_callback", "_fd", "_task")
-
-    def __init__(self, all_: dict[int, _Attention | None], fd: int, callback: Callable[[], bool]) -> None:
-        self._all = all_
-        self._fd = fd
-        self._callback = callback
-        self._task = trio.lowlevel.current_task()
-
-    def call(self) -> None:
-        """There is something to read."""
-        if not self._callback() and self._end():
-            trio.lowlevel.reschedule(self._task)
-
-    def abort(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-        self._end()
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def _end(self) -> bool:
-        """Nobody attends any more; False where that was so already."""
-        if self._all.get(self._fd) is not self:
-            return False
-        self._all[self._fd] = None
-        return True
+    def readable(self) -> bool:
+        """There are bytes, or the end. Returns whether to call again when there is more. Must not block, and not raise."""
+        ...
 
 
 class Poller:
@@ -54,47 +34,50 @@ class Poller:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         # By descriptor: who attends to the socket, None while nobody does.
-        self._callbacks: dict[int, _Attention | None] = {}
+        self._attending: dict[int, Readable | None] = {}
 
     async def run(self) -> None:
-        """Call back until cancelled; after that nobody can attend any more."""
+        """Call until cancelled; after that nobody can attend any more."""
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._selector)
                 self._call()
         finally:
-            self._callbacks.clear()
+            self._attending.clear()
             self._selector.close()
 
-    async def attend(self, sock: socket.socket, callback: Callable[[], bool]) -> None:
-        """Have `callback` called whenever there is something to read, or the end, until it returns False.
+    def attend(self, sock: socket.socket, who: Readable) -> None:
+        """Have `who` called whenever there is something to read, or the end, until it returns False, or `ignore`.
 
-        It is called by the poller's task: it must not block, and not raise. One task per socket. Cancelling is safe:
-        after that it is not called any more.
+        It is called by the poller's task. One at a time for a socket.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
         fd = sock.fileno()
-        if fd not in self._callbacks:
+        if fd not in self._attending:
             self._selector.register(fd, selectors.EVENT_READ)
-        attention = self._callbacks[fd] = _Attention(self._callbacks, fd, callback)
-        await trio.lowlevel.wait_task_rescheduled(attention.abort)
+        self._attending[fd] = who
+
+    def ignore(self, sock: socket.socket) -> None:
+        """Call nobody for this socket."""
+        fd = sock.fileno()
+        if fd in self._attending:
+            self._attending[fd] = None
 
     def forget(self, sock: socket.socket) -> None:
-        """The socket is about to be closed. Nobody may be attending to it."""
+        """The socket is about to be closed."""
         fd = sock.fileno()
-        if self._callbacks.pop(fd, self) is not self:
+        if self._attending.pop(fd, self) is not self:
             self._selector.unregister(fd)
 
     def _call(self) -> None:
-        callbacks = self._callbacks
+        attending = self._attending
         for key, _ in self._selector.select(0):
             fd = key.fd
-            # One callback may have closed another one's socket.
-            if fd not in callbacks:
+            # One that was called may have closed another one's socket.
+            if fd not in attending:
                 continue
-            attention = callbacks[fd]
-            if attention is None:
+            who = attending[fd]
+            if who is None:
                 self._selector.unregister(fd)
-                del callbacks[fd]
-            else:
-                attention.call()
+                del attending[fd]
+            elif not who.readable() and attending.get(fd) is who:
+                attending[fd] = None

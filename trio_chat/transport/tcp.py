@@ -16,8 +16,9 @@ import trio
 
 from trio_chat.config import Address
 from trio_chat.errors import StartupError
-from trio_chat.transport.contract import End, Take, TransportBroken
+from trio_chat.transport.contract import End, Reader, TransportBroken
 from trio_chat.transport.poller import Poller
+from trio_chat.transport.reading import receive_from
 
 __all__ = ["TcpTransport", "Turn", "accept_loop", "listen"]
 
@@ -35,43 +36,18 @@ _KEEPALIVE = (60, 15, 4)
 Turn = Callable[[], Awaitable[int]]
 
 
-class _Reading:
-    """What `feed` does where there is something to read. An object, as it is smaller than a closure, and there are many."""
-
-    __slots__ = ("_recv", "_take", "ended", "failure")
-
-    def __init__(self, sock: socket.socket, take: Take) -> None:
-        self._recv = sock.recv
-        self._take = take
-        self.ended = False
-        self.failure: OSError | None = None
-
-    def readable(self) -> bool:
-        """Whether to read on."""
-        try:
-            data = self._recv(_CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            self.failure = error
-            return False
-        if data:
-            return self._take(data)
-        self.ended = True
-        return False
-
-
 class TcpTransport:
     """One accepted connection."""
 
     kind = "tcp"
     committed = 0
 
-    __slots__ = ("_poller", "_socket", "peer")
+    __slots__ = ("_poller", "_reader", "_socket", "peer")
 
     def __init__(self, sock: socket.socket, peer: str, poller: Poller) -> None:
         self._socket = sock
         self._poller = poller
+        self._reader: Reader | None = None
         self.peer = peer
         sock.setblocking(False)
         # Frames are collected before they are sent; the kernel must not hold them back as well.
@@ -90,42 +66,43 @@ class TcpTransport:
             with contextlib.suppress(OSError):
                 sock.setsockopt(*each)
 
+    def attend(self, reader: Reader) -> None:
+        self._reader = reader
+        self._poller.attend(self._socket, self)
+
+    def ignore(self) -> None:
+        self._poller.ignore(self._socket)
+
     async def receive(self) -> bytes:
-        received = b""
+        return await receive_from(self)
 
-        def take(data: bytes) -> bool:
-            nonlocal received
-            received = data
+    def readable(self) -> bool:
+        """The poller calls: read, and give it to the reader."""
+        assert self._reader is not None
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            broken = TransportBroken(str(error))
+            broken.__cause__ = error
+            self._reader.ended(broken)
             return False
-
-        await self.feed(take)
-        return received
-
-    async def feed(self, take: Take) -> bool:
-        reading = _Reading(self._socket, take)
-        await self._poller.attend(self._socket, reading.readable)
-        if reading.failure is not None:
-            raise TransportBroken(str(reading.failure)) from reading.failure
-        return not reading.ended
+        if data:
+            return self._reader.received(data)
+        self._reader.ended(None)
+        return False
 
     async def peek(self) -> bytes:
         """As `receive`, but what it returns comes again unless it is skipped."""
-        peeked: bytes | OSError = b""
-
-        def look() -> bool:
-            nonlocal peeked
+        while True:
             try:
-                peeked = self._socket.recv(_CHUNK, socket.MSG_PEEK)
+                await trio.lowlevel.wait_readable(self._socket)
+                return self._socket.recv(_CHUNK, socket.MSG_PEEK)
             except BlockingIOError:
-                return True
-            except OSError as error:
-                peeked = error
-            return False
-
-        await self._poller.attend(self._socket, look)
-        if isinstance(peeked, OSError):
-            raise TransportBroken(str(peeked)) from peeked
-        return peeked
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                raise TransportBroken(str(error)) from error
 
     def skip(self, size: int) -> None:
         """Take away bytes that `peek` has shown. Raises `TransportBroken`."""

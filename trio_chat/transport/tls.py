@@ -10,7 +10,8 @@ import contextlib
 import ssl
 from typing import Final, NoReturn
 
-from trio_chat.transport.contract import End, Take, Transport, TransportBroken, feed_received
+from trio_chat.transport.contract import End, Reader, Transport, TransportBroken
+from trio_chat.transport.reading import receive_from
 
 __all__ = ["TlsTransport"]
 
@@ -42,6 +43,7 @@ class TlsTransport:
         "_outgoing",
         "_over",
         "_own",
+        "_reader",
         "_rest",
         "_tls",
     )
@@ -51,6 +53,7 @@ class TlsTransport:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._reader: Reader | None = None
         # Received and not yet given to the library.
         self._rest = b""
         # Ciphertext that waits for the kernel, of how many bytes of the caller's, and how much is TLS's own.
@@ -93,21 +96,44 @@ class TlsTransport:
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
+    def attend(self, reader: Reader) -> None:
+        self._reader = reader
+        if self._over or self._hand_over():
+            self._inner.attend(self)
+
+    def ignore(self) -> None:
+        self._inner.ignore()
+
     async def receive(self) -> bytes:
+        return await receive_from(self)
+
+    def received(self, data: bytes) -> bool:
+        """The transport below gives ciphertext."""
         if self._over:
             # All that matters now is the end; whatever else comes is dropped.
-            return await self._inner.receive()
-        while not self._ended:
-            if self._incoming.pending or self._feed():
-                if data := self._read():
-                    return data
-            else:
-                self._rest = await self._inner.receive()
-                self._ended = not self._rest
-        return b""
+            return True
+        self._rest = data
+        return self._hand_over()
 
-    async def feed(self, take: Take) -> bool:
-        return await feed_received(self.receive, take)
+    def ended(self, failure: Exception | None) -> None:
+        """The transport below says that nothing more comes."""
+        self._ended = True
+        assert self._reader is not None
+        self._reader.ended(failure)
+
+    def _hand_over(self) -> bool:
+        """Give what can be decrypted to the reader; returns whether to read on."""
+        assert self._reader is not None
+        try:
+            data = b"" if self._ended else self._read()
+        except Exception as error:  # noqa: BLE001 - it is the reader's to judge
+            self._reader.ended(error)
+            return False
+        if data and not self._reader.received(data):
+            return False
+        if self._ended:
+            self._reader.ended(None)
+        return not self._ended
 
     def _feed(self) -> bool:
         """Give the library more of what has come; False where there is nothing."""

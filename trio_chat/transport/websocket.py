@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from websockets.frames import Close, CloseCode, Frame, Opcode
 
-from trio_chat.transport.contract import End, Take, Transport, TransportBroken, feed_received
+from trio_chat.transport.contract import End, Reader, Transport, TransportBroken
+from trio_chat.transport.reading import receive_from
 
 if TYPE_CHECKING:
     from websockets.server import ServerProtocol
@@ -55,10 +56,22 @@ class WebSocketTransport:
 
     kind = "websocket"
 
-    __slots__ = ("_begun", "_begun_size", "_close", "_extensions", "_inner", "_message", "_over", "_pong", "_protocol")
+    __slots__ = (
+        "_begun",
+        "_begun_size",
+        "_close",
+        "_extensions",
+        "_inner",
+        "_message",
+        "_over",
+        "_pong",
+        "_protocol",
+        "_reader",
+    )
 
     def __init__(self, inner: Transport, protocol: ServerProtocol) -> None:
         self._inner = inner
+        self._reader: Reader | None = None
         self._protocol = protocol
         self._extensions = protocol.extensions
         # The message whose fragments are coming in.
@@ -81,24 +94,45 @@ class WebSocketTransport:
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
-    async def receive(self) -> bytes:
-        protocol = self._protocol
-        while True:
-            received = self._take_messages()
-            if received:
-                return received
-            if self._over:
-                # All that matters now is the end; whatever else comes is dropped.
-                return await self._inner.receive()
-            if self._close:
-                return b""
-            data = await self._inner.receive()
-            if not data:
-                return b""
-            protocol.receive_data(data)
+    def attend(self, reader: Reader) -> None:
+        self._reader = reader
+        # With the opening handshake more may have come.
+        if self._over or self._hand_over():
+            self._inner.attend(self)
 
-    async def feed(self, take: Take) -> bool:
-        return await feed_received(self.receive, take)
+    def ignore(self) -> None:
+        self._inner.ignore()
+
+    async def receive(self) -> bytes:
+        return await receive_from(self)
+
+    def received(self, data: bytes) -> bool:
+        """The transport below gives bytes of frames."""
+        if self._over:
+            # All that matters now is the end; whatever else comes is dropped.
+            return True
+        return self._hand_over(data)
+
+    def ended(self, failure: Exception | None) -> None:
+        """The transport below says that nothing more comes."""
+        assert self._reader is not None
+        self._reader.ended(failure)
+
+    def _hand_over(self, data: bytes = b"") -> bool:
+        """Give the messages that have come to the reader; returns whether to read on."""
+        assert self._reader is not None
+        try:
+            if data:
+                self._protocol.receive_data(data)
+            messages = self._take_messages()
+        except Exception as error:  # noqa: BLE001 - it is the reader's to judge
+            self._reader.ended(error)
+            return False
+        if messages and not self._reader.received(messages):
+            return False
+        if self._close:
+            self._reader.ended(None)
+        return not self._close
 
     def _take_messages(self) -> bytes:
         """The whole messages that have come, as frames; notes what the protocol wants to be sent for the others."""
