@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import NamedTuple
 
@@ -34,11 +35,14 @@ def network_of(peer: str) -> str:
 
     `peer` is an address with or without a port. Anything else stands for itself.
     """
-    host = peer
     if peer.startswith("["):
-        host = peer[1:].partition("]")[0]
-    elif peer.count(":") == 1:
-        host = peer.partition(":")[0]
+        return _network_of_host(peer[1:].partition("]")[0])
+    return _network_of_host(peer.partition(":")[0] if peer.count(":") == 1 else peer)
+
+
+@functools.lru_cache(1000)
+def _network_of_host(host: str) -> str:
+    # Remembered: very many may come from one address, and then have this text in common.
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

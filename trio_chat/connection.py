@@ -10,6 +10,8 @@ forgets the connection: it is synchronous, so no cancellation can come in betwee
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -38,6 +40,7 @@ log = structlog.get_logger(__name__)
 #: How often, in seconds, others are told that a client is typing, and in how many conversations it can type at a time.
 _TYPING_PAUSE = 3.0
 _TYPING_IN = 20
+_NOWHERE: Mapping[str, float] = MappingProxyType({})
 
 
 class Connection(Receiver):
@@ -79,7 +82,7 @@ class Connection(Receiver):
         self.network = ""
         self._catching_up: trio.CancelScope | None = None
         # When this client last said in which conversation it is typing.
-        self._typing: dict[str, float] = {}
+        self._typing: Mapping[str, float] = _NOWHERE
         self._ended: trio.Event | None = None
 
     # -- its life -----------------------------------------------------------------------------------------------------
@@ -221,7 +224,7 @@ class Connection(Receiver):
         for reply in self.own.values():
             self.message_answered(reply)
         self.own.clear()
-        self._typing.clear()
+        self._typing = _NOWHERE
         self.prefetched.clear()
         # Whoever logs in here next must not see them; they come again.
         self._outbox.drop_deliveries()
@@ -266,9 +269,8 @@ class Connection(Receiver):
     def may_tell_typing(self, conv: str) -> bool:
         """Whether the others are to be told that somebody types here: at most once in a while for a conversation."""
         now = trio.current_time()
-        if conv in self._typing or len(self._typing) >= _TYPING_IN:
-            self._typing = {each: since for each, since in self._typing.items() if now - since < _TYPING_PAUSE}
-            if conv in self._typing or len(self._typing) >= _TYPING_IN:
-                return False
-        self._typing[conv] = now
+        recent = {each: since for each, since in self._typing.items() if now - since < _TYPING_PAUSE}
+        if conv in recent or len(recent) >= _TYPING_IN:
+            return False
+        self._typing = {**recent, conv: now}
         return True

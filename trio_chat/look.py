@@ -49,13 +49,16 @@ class Look:
                 continue
             try:
                 with as_unavailable("look for what the bus lost"):
-                    if not looks:
-                        looks.append(await self._log.now())
-                    changes = await self._log.changes(looks[0] - _LOOKBACK_MS)
-                    looks.append(changes.now)
-                    await self._apply(changes)
+                    await self._look(looks)
             except Unavailable:
                 continue
+
+    async def _look(self, looks: deque[int]) -> None:
+        if not looks:
+            looks.append(await self._log.now())
+        changes = await self._log.changes(looks[0] - _LOOKBACK_MS)
+        looks.append(changes.now)
+        await self._apply(changes)
 
     async def _apply(self, changes: Changes) -> None:
         router = self._router

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -78,7 +79,7 @@ class Receiver(Sender):
         self._storing = 0
         self._in_flight = 0
         # What has come and is too much to be done at once, and by how many seconds' worth it is over the limits.
-        self._much: list[bytes] = []
+        self._much: Sequence[bytes] = ()
         self._over = 0.0
         # Set when what waits becomes less; there while somebody waits for it.
         self._room: trio.Event | None = None
@@ -133,7 +134,10 @@ class Receiver(Sender):
     def ended(self, failure: Exception | None) -> None:
         """Nothing more comes: the client has ended its half, has broken off, or cannot be understood any more."""
         if failure is None:
-            self._start(self._finish)
+            if self._waiting or self._in_flight or self._outbox:
+                self._start(self._finish)
+            else:
+                self.close(self._reason)
         elif isinstance(failure, TransportBroken):
             self.close(End.BROKEN)
         else:
@@ -161,7 +165,7 @@ class Receiver(Sender):
 
     async def _take_much(self) -> None:
         """Do very many requests, some at a time, as there is room; or, where too many came, what of them is to be done."""
-        frames, self._much = self._much, []
+        frames, self._much = self._much, ()
         over, self._over = self._over, 0.0
         if over > 0:
             frames = await self._restrain(frames, over)
@@ -175,7 +179,7 @@ class Receiver(Sender):
         if self._splitter.overflowed:
             self._end_too_long()
 
-    async def _restrain(self, frames: list[bytes], over: float) -> list[bytes]:
+    async def _restrain(self, frames: Sequence[bytes], over: float) -> Sequence[bytes]:
         """Too much has come, by `over` seconds' worth. Returns what is to be done of it.
 
         A classic client is kept waiting. A modern one is refused, and kept waiting where it sends on regardless: so what

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalAccount", "Router", "read_mark"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class LocalAccount:
     """A user who is connected to this node, over one or more connections.
 

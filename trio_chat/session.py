@@ -75,7 +75,7 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
 _ALLOWED = {state: frozenset(kind for each, kind in TRANSITIONS if each is state) for state in State}
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class Identity:
     """Who a logged-in session is. What a client says of itself is never believed."""
 
@@ -83,7 +83,7 @@ class Identity:
     name: str
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Session:
     """One connection's state. `identity` is set exactly while the state is LOGGED_IN."""
 

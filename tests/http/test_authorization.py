@@ -256,7 +256,7 @@ async def _walk(made: World, relation: str, place: int) -> None:
     # What the others do meanwhile reaches whom it is for.
     if relation != "creator":
         for connection in made.server.node.connections:
-            connection._typing.clear()  # who types tells it once in a while only
+            connection._typing = {}  # who types tells it once in a while only
         for kind, fields in (
             (Kind.GROUP, {"groupid": 1, "msg": SECRET}),
             (Kind.DIRECT, {"toid": made.ids["friend"], "msg": SECRET}),

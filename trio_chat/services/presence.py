@@ -207,8 +207,7 @@ class Presence:
                     with as_unavailable("tell who left"):
                         # First what they received: their next login, on whatever node, begins there.
                         await self._receipts.flush()
-                        changes = await self._table.leave(list(self._leaving), self._node)
-                    self._hints.publish_states(changes)
+                        self._hints.publish_states(await self._table.leave(list(self._leaving), self._node))
                 self._failed = False
             except Unavailable:
                 self._failed = True

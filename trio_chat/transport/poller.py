@@ -7,6 +7,7 @@ which is readable itself while one of its sockets is (epoll(7), kqueue(2)), and 
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 from typing import Protocol
@@ -16,68 +17,58 @@ import trio
 __all__ = ["Poller", "Readable"]
 
 
+#: So many are called before other tasks have their turn.
+_AT_ONCE = 500
+
+
 class Readable(Protocol):
     """What there is to be told that a socket has something to read."""
 
     def readable(self) -> bool:
-        """There are bytes, or the end. Returns whether to call again when there is more. Must not block, and not raise."""
+        """There are bytes, or the end. Returns False where nobody wants them now. Must not block, and not raise."""
         ...
 
 
 class Poller:
-    """Calls back where there is something to read. Owned by the server; `run` is a task of its own.
+    """Calls where there is something to read. Owned by the server; `run` is a task of its own.
 
-    A socket that nobody attends to is taken out of the selector when it next has something, and put back by the next
-    `attend`: nothing spins, and a client that is not read from is held back by TCP.
+    A socket with something that nobody wants is taken out of the selector, and put back by the next `attend`: nothing
+    spins, and a client that is not read from is held back by TCP.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        # By descriptor: who attends to the socket, None while nobody does.
-        self._attending: dict[int, Readable | None] = {}
 
     async def run(self) -> None:
         """Call until cancelled; after that nobody can attend any more."""
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._selector)
-                self._call()
+                await self._call()
         finally:
-            self._attending.clear()
             self._selector.close()
 
     def attend(self, sock: socket.socket, who: Readable) -> None:
-        """Have `who` called whenever there is something to read, or the end, until it returns False, or `ignore`.
-
-        It is called by the poller's task. One at a time for a socket.
-        """
+        """Have `who`, the same for a socket as long as that is open, called whenever there is something to read."""
         fd = sock.fileno()
-        if fd not in self._attending:
-            self._selector.register(fd, selectors.EVENT_READ)
-        self._attending[fd] = who
-
-    def ignore(self, sock: socket.socket) -> None:
-        """Call nobody for this socket."""
-        fd = sock.fileno()
-        if fd in self._attending:
-            self._attending[fd] = None
+        if fd not in self._selector.get_map():
+            self._selector.register(fd, selectors.EVENT_READ, who)
 
     def forget(self, sock: socket.socket) -> None:
         """The socket is about to be closed."""
-        fd = sock.fileno()
-        if self._attending.pop(fd, self) is not self:
-            self._selector.unregister(fd)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(sock.fileno())
 
-    def _call(self) -> None:
-        attending = self._attending
-        for key, _ in self._selector.select(0):
-            fd = key.fd
-            # One that was called may have closed another one's socket.
-            if fd not in attending:
-                continue
-            who = attending[fd]
-            if who is None:
-                self._selector.unregister(fd)
-                del attending[fd]
-            elif not who.readable() and attending.get(fd) is who:
-                attending[fd] = None
+    async def _call(self) -> None:
+        events = self._selector.select(0)
+        for start in range(0, len(events), _AT_ONCE):
+            if start:
+                await trio.lowlevel.checkpoint()
+            for key, _ in events[start : start + _AT_ONCE]:
+                if not key.data.readable():
+                    self._set_aside(key)
+
+    def _set_aside(self, key: selectors.SelectorKey) -> None:
+        # It may have been closed since it had something, and another one may have its number.
+        if self._selector.get_map().get(key.fd) is key:
+            self._selector.unregister(key.fd)

@@ -71,14 +71,16 @@ class TcpTransport:
         self._poller.attend(self._socket, self)
 
     def ignore(self) -> None:
-        self._poller.ignore(self._socket)
+        self._reader = None
 
     async def receive(self) -> bytes:
         return await receive_from(self)
 
     def readable(self) -> bool:
-        """The poller calls: read, and give it to the reader."""
-        assert self._reader is not None
+        """The poller calls: read, and give it to the reader, if there is one."""
+        reader = self._reader
+        if reader is None:
+            return False
         try:
             data = self._socket.recv(_CHUNK)
         except BlockingIOError:
@@ -86,12 +88,15 @@ class TcpTransport:
         except OSError as error:
             broken = TransportBroken(str(error))
             broken.__cause__ = error
-            self._reader.ended(broken)
-            return False
-        if data:
-            return self._reader.received(data)
-        self._reader.ended(None)
-        return False
+            self._reader = None
+            reader.ended(broken)
+            return True
+        if not data:
+            self._reader = None
+            reader.ended(None)
+        elif not reader.received(data):
+            self._reader = None
+        return True
 
     async def peek(self) -> bytes:
         """As `receive`, but what it returns comes again unless it is skipped."""
@@ -132,6 +137,8 @@ class TcpTransport:
         return reason in {End.TOO_LONG, End.FULL, End.REVOKED}
 
     def close(self) -> None:
+        # The reader knows this transport: the two would wait for the garbage collection.
+        self._reader = None
         if self._socket.fileno() >= 0:
             self._poller.forget(self._socket)
             trio.lowlevel.notify_closing(self._socket)

@@ -221,6 +221,7 @@ class TlsTransport:
     def close(self) -> None:
         self.end(End.FAILED)
         self._inner.close()
+        self._reader = None
 
     def _fail(self, error: ssl.SSLError) -> NoReturn:
         """Tell the client why, as far as it can be told. Raises `TransportBroken`."""

@@ -264,6 +264,7 @@ class WebSocketTransport:
     def close(self) -> None:
         self.end(End.FAILED)
         self._inner.close()
+        self._reader = None
 
 
 def _close_frame(code: CloseCode, text: str) -> bytes:

@@ -29,33 +29,34 @@ class FrameSplitter:
         self.limit = limit
         self.terminator = b"\n"
         self.overflowed = False
-        self._rest = bytearray()
+        # What has come of a frame; there as long as there is something.
+        self._rest: bytearray | None = None
 
     @property
     def pending(self) -> int:
         """Bytes of the frame whose end has not come yet."""
-        return len(self._rest)
+        return 0 if self._rest is None else len(self._rest)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take received bytes and return the frames that they complete. Never blocks, never raises."""
         if self.overflowed:
             return []
         rest = self._rest
-        if not rest and data.find(b"\n") == len(data) - 1 and b"\0" not in data and len(data) <= self.limit:
+        if rest is None and data.find(b"\n") == len(data) - 1 and b"\0" not in data and len(data) <= self.limit:
             # Almost always a chunk is one frame.
             frame = data[:-1]
             if not frame or frame.isspace():
                 return []
             self.terminator = b"\n"
             return [frame]
-        if rest:
+        if rest is not None:
             rest += data
             # Only the new bytes are searched: a sender of one byte at a time costs no rescans.
             if b"\n" not in data and b"\0" not in data:
                 self.overflowed = len(rest) > self.limit
                 return []
             data = bytes(rest)
-            rest.clear()
+            self._rest = None
         enders: Iterable[bytes]
         if b"\0" not in data:
             parts, enders = data.split(b"\n"), repeat(b"\n")
@@ -65,7 +66,8 @@ class FrameSplitter:
             pieces = _TERMINATOR.split(data)
             parts, enders = pieces[::2], pieces[1::2]
         tail = parts.pop()
-        rest += tail
+        if tail:
+            self._rest = bytearray(tail)
         frames = []
         for part, ender in zip(parts, enders, strict=False):
             if len(part) > self.limit:
