@@ -33,6 +33,7 @@ from trio_chat.services.endings import Endings
 from trio_chat.services.export import ExportService
 from trio_chat.services.groups import GroupService
 from trio_chat.services.guessing import LoginGuard
+from trio_chat.services.login import LoginSteps
 from trio_chat.services.login_reads import LoginReads
 from trio_chat.services.logins import LoginService
 from trio_chat.services.passwords import PasswordHasher
@@ -140,6 +141,29 @@ def assemble(settings: Settings, foundation: Foundation) -> Node:
         history_bytes=limits.frame,
     )
     endings.gone = chat.forget_user
+    group_service = GroupService(groups, authorization, router, hints, receipts, members=limits.members)
+    presence = Presence(
+        PresenceTable(database),
+        router,
+        hints,
+        receipts,
+        name=name,
+        bus=describe(settings.bus),
+        alone=foundation.alone,
+        lease=settings.lease,
+    )
+    steps = LoginSteps(
+        accounts,
+        presence,
+        LoginReads(account_table, groups, relations, messages),
+        messages,
+        router,
+        receipts,
+        group_service,
+        endings,
+        limits.members,
+        limits.frame,
+    )
     return Node(
         settings=settings,
         name=name,
@@ -147,30 +171,20 @@ def assemble(settings: Settings, foundation: Foundation) -> Node:
         messages=messages,
         accounts=accounts,
         logins=logins,
-        login_reads=LoginReads(account_table, groups, relations, messages),
         endings=endings,
         export=ExportService(Exports(database), logins, chat),
         deletion=Deletion(Deletions(database), accounts),
-        admission=Admission(limits.logins),
+        admission=Admission(limits.logins, steps.announce, steps.admit),
         authorization=authorization,
         chat=chat,
-        group_service=GroupService(groups, authorization, router, hints, receipts, members=limits.members),
+        group_service=group_service,
         relationships=Relationships(relations, router, hints, doubts),
         search=SearchService(MessageSearch(database), chat, window=limits.search),
         router=router,
         look=look,
         hints=hints,
         receipts=receipts,
-        presence=Presence(
-            PresenceTable(database),
-            router,
-            hints,
-            receipts,
-            name=name,
-            bus=describe(settings.bus),
-            alone=foundation.alone,
-            lease=settings.lease,
-        ),
+        presence=presence,
         writer=Writer(
             Appender(database, clock),
             router,

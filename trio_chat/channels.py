@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from trio_chat.bus.contract import Bus
@@ -15,16 +14,21 @@ class Channels:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._wanted: Counter[str] = Counter()
+        self._wanted: dict[str, int] = {}
 
     def __contains__(self, channel: str) -> bool:
         return channel in self._wanted
 
     def want(self, channels: Iterable[str]) -> None:
         """One more wants these. Never blocks; the bus says when they are in force."""
-        channels = list(channels)
-        self._wanted.update(channels)
-        self._bus.subscribe(channels)
+        new = []
+        for channel in channels:
+            count = self._wanted.get(channel, 0)
+            if not count:
+                new.append(channel)
+            self._wanted[channel] = count + 1
+        if new:
+            self._bus.subscribe(new)
 
     def unwant(self, channels: Iterable[str]) -> None:
         """One less wants these; where it was the last the bus is told. Never blocks."""
@@ -34,4 +38,5 @@ class Channels:
             if not self._wanted[channel]:
                 del self._wanted[channel]
                 unwanted.append(channel)
-        self._bus.unsubscribe(unwanted)
+        if unwanted:
+            self._bus.unsubscribe(unwanted)

@@ -129,7 +129,7 @@ class Limits:
         1000, "logins and registrations that await their password hash; over it they are rate_limited", validator=ge(1)
     )
     logins: int = _setting(
-        32, "logins that ask the database at the same time; the others wait for their turn", validator=ge(1)
+        64, "logins that ask the database at the same time; the others wait for their turn", validator=ge(1)
     )
     members: int = _setting(1000, "members of groups in one LOGIN_ACK, all groups together", validator=ge(0))
     history: int = _setting(200, "messages in one HISTORY reply", validator=ge(1))

@@ -217,23 +217,24 @@ class Fanout:
     # -- while somebody logs in ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def loading(self, userid: int) -> Iterator[list[str]]:
-        """While a login (or a join) reads the account's state, nothing that arrives is overlooked.
+    def loading(self, *userids: int) -> Iterator[list[str]]:
+        """While logins (or a join) read these accounts' state, nothing that arrives is overlooked.
 
-        `attach` (or `joined`) inside takes up what arrived meanwhile. Gives the channels that it wants for as long.
+        `attach` (or `joined`) inside takes up what arrived meanwhile. Gives the channels that are wanted for as long.
         """
-        channels = [f"u:{userid}"]
-        self._loading[userid] += 1
+        channels = [f"u:{userid}" for userid in userids]
+        self._loading.update(userids)
         self._channels.want(channels)
         try:
             yield channels
         finally:
             self._channels.unwant(channels)
-            self._loading[userid] -= 1
-            if not self._loading[userid]:
-                del self._loading[userid]
-                self._moves.pop(userid, None)
-                self._unheard = {conv: seq for conv, seq in self._unheard.items() if self._is_awaited(conv)}
+            for userid in userids:
+                self._loading[userid] -= 1
+                if not self._loading[userid]:
+                    del self._loading[userid]
+                    self._moves.pop(userid, None)
+            self._unheard = {conv: seq for conv, seq in self._unheard.items() if self._is_awaited(conv)}
 
     def _is_awaited(self, conv: str) -> bool:
         """Whether somebody who is loading may be in a conversation without having read so."""

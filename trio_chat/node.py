@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trio_chat.services.endings import Endings
     from trio_chat.services.export import ExportService
     from trio_chat.services.groups import GroupService
-    from trio_chat.services.login_reads import LoginReads
+    from trio_chat.services.login import Attempt
     from trio_chat.services.logins import LoginService
     from trio_chat.services.presence import Presence
     from trio_chat.services.receipts import Receipts
@@ -49,11 +49,10 @@ class Node:
     messages: MessageLog
     accounts: AccountService
     logins: LoginService
-    login_reads: LoginReads
     endings: Endings
     export: ExportService
     deletion: Deletion
-    admission: Admission
+    admission: Admission[Attempt]
     authorization: Authorization
     chat: ChatService
     group_service: GroupService

@@ -247,7 +247,7 @@ class Router(Fanout):
 
         `channels` are those that `loading` gave; the groups' are added to them.
         """
-        groups = [f"g:{groupid}" for groupid in groupids]
+        groups = [f"g:{groupid}" for groupid in dict.fromkeys(groupids)]
         channels += groups
         self._channels.want(groups)
         await self._bus.wait_subscribed()

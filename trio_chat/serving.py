@@ -179,6 +179,7 @@ async def open_node(settings: Settings, foundation: Foundation) -> AsyncIterator
             await parts.start(node.writer.run)
             await node.presence.start()
             await parts.start(node.presence.run)
+            await parts.start(node.admission.run)
             async with trio.open_nursery() as serving:
                 await serving.start(server.serve, foundation)
                 listening = [str(address) for address in server.addresses]

@@ -13,11 +13,11 @@ from trio_chat.services.batched import Batched
 class Desk:
     """Where questions are asked; each batch waits until `answer` lets the oldest one go."""
 
-    def __init__(self, *, most: int = 64, parallel: int = 1) -> None:
+    def __init__(self, *, most: int = 64) -> None:
         self.batches: list[list[int]] = []
         self.open: list[trio.Event] = []
         self.heard: dict[int, object] = {}
-        self.ask = Batched(self._ask, most=most, parallel=parallel)
+        self.ask = Batched(self._ask, most=most)
 
     async def _ask(self, questions: list[int]) -> list[int | RequestError]:
         self.batches.append(questions)
@@ -68,24 +68,6 @@ async def test_who_comes_meanwhile_goes_together() -> None:
         await start(nursery, desk, 6)  # at rest again: nobody is waited for
         assert desk.batches[-1] == [6]
         await desk.answer()
-
-
-async def test_a_slow_batch_holds_up_nobody_else_where_there_may_be_two() -> None:
-    desk = Desk(parallel=2)
-    async with trio.open_nursery() as nursery:
-        await start(nursery, desk, 1)
-        await start(nursery, desk, 2)
-        await start(nursery, desk, 3)
-        await start(nursery, desk, 4)
-        assert desk.batches == [[1], [2]]
-        desk.open.pop(1).set()
-        await wait_all_tasks_blocked()
-        assert desk.batches == [[1], [2], [3, 4]]
-        desk.open.pop(1).set()
-        await wait_all_tasks_blocked()
-        assert desk.heard == {2: 20, 3: 30, 4: 40}
-        await desk.answer()
-    assert desk.heard[1] == 10
 
 
 @pytest.mark.parametrize(("bad", "heard"), [(13, ValueError), (14, Unavailable)])

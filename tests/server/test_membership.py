@@ -214,7 +214,7 @@ async def test_what_a_login_read_before_he_left_makes_him_no_member(
     async with people(server) as (alice, bob, _), connect(server.addresses[0]) as phone:
         group = await group_of(alice, bob)
         await phone.ok(Kind.HELLO, version=1)
-        async with held(monkeypatch, LoginReads, "state"):
+        async with held(monkeypatch, LoginReads, "states"):
             await phone.send(Kind.LOGIN, name="bob", password="secret")
             await trio.testing.wait_all_tasks_blocked(0.02)
             await bob.ok(Kind.LEAVE_GROUP, groupid=group)

@@ -7,7 +7,7 @@ import trio
 
 from tests.wire import log_in, register
 from trio_chat import Server
-from trio_chat.store.presence import StateChange
+from trio_chat.store.presence import Entry, StateChange
 from trio_chat.wire.messages import Kind
 
 
@@ -52,12 +52,13 @@ async def test_a_node_that_has_ended_its_life_begins_no_new_one(server: Server) 
 async def test_who_came_back_before_the_database_was_told_is_no_work_any_more(server: Server) -> None:
     address, presence = server.addresses[0], server.node.presence
     alice = await register(address, "alice")
-    async with presence.entering(alice, exclusive=False):
-        presence.left(alice)  # a former connection has ended while this login goes on
-        async with log_in(address, alice):
-            pass
-        async with log_in(address, alice) as a:
-            with trio.fail_after(5):
-                while presence._left or presence._leaving:
-                    await trio.sleep(0.001)
-            await a.quiet()
+    await presence.enter([Entry(alice)])
+    presence.left(alice)  # a former connection has ended while this login goes on
+    async with log_in(address, alice):
+        pass
+    async with log_in(address, alice) as a:
+        with trio.fail_after(5):
+            while presence._left or presence._leaving:
+                await trio.sleep(0.001)
+        await a.quiet()
+    presence.entered(alice)

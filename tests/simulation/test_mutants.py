@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -37,7 +37,7 @@ def _jumps(self: Router, delivery: Any, origin: Any = None, reply: Any = None) -
 
 _arrive = Router.arrive
 _append = Appender.append
-_state = LoginReads.state
+_states = LoginReads.states
 
 
 async def _forgetful(self: Appender, drafts: Any, doubt: Any = None) -> Any:
@@ -55,10 +55,10 @@ def _receives_all(self: ChatService, _: Any, account: Any, conv: str, __: int) -
         self._receipts.move(account.id, conv, head)
 
 
-async def _reads_slowly(self: LoginReads, userid: int) -> AccountState:
-    state = await _state(self, userid)
+async def _reads_slowly(self: LoginReads, userids: Sequence[int]) -> dict[int, AccountState]:
+    states = await _states(self, userids)
     await trio.sleep(0.5)
-    return state
+    return states
 
 
 def _lets_write(*_: object) -> bool:
@@ -88,7 +88,7 @@ MUTANTS: dict[str, tuple[tuple[Patch, ...], tuple[str, ...]]] = {
     "is born again without its users": (((Presence, "_reconcile", _nothing),), ("node-freeze",)),
     "does not take up what came while a login was reading": (
         # To read slowly is not wrong: it makes long what is short otherwise.
-        ((LoginReads, "state", _reads_slowly), (Router, "_is_awaited", lambda *_: False)),
+        ((LoginReads, "states", _reads_slowly), (Router, "_is_awaited", lambda *_: False)),
         ("clients-reset", "database-slow"),
     ),
 }

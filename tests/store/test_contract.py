@@ -470,9 +470,23 @@ async def test_groups_and_their_members(store: Store) -> None:
         c: [],
     }
     for most, counts in ((10, [2, 1]), (2, [2, 0]), (0, [0, 0])):
-        members = await store.groups.members([group, other], most)
-        assert [len(members[each]) for each in (group, other)] == counts
-    assert await store.groups.members([], 10) == {}
+        members = await store.groups.members({b: [group, other], a: [group]}, most)
+        assert [len(members[b][each]) for each in (group, other)] == counts
+        assert [each.id for each in members[a][group]] == [a, b][:most]
+    assert await store.groups.members({}, 10) == {}
+
+
+async def test_the_members_of_very_many_groups(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many statements as it takes, for each reader his own."""
+    monkeypatch.setattr("trio_chat.store.groups._PARAMETERS", 4)
+    a, b, c = await store.people(3)
+    groups = [await store.groups.create(a, f"group {number}", "") for number in range(7)]
+    for group in groups[::2]:
+        await store.groups.join(b, group)
+    members = await store.groups.members({a: groups, b: groups[::2], c: groups[:1]}, 5)
+    assert [[each.id for each in found] for found in members[a].values()] == [[a, b], [a], [a, b], [], [], [], []]
+    assert [[each.id for each in found] for found in members[b].values()] == [[a, b], [a, b], [a], []]
+    assert [[each.id for each in found] for found in members[c].values()] == [[a, b]]
 
 
 async def test_joining_while_others_write(stores: Stores) -> None:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import trio
-
 from tests.store.conftest import Store
 from trio_chat.services.login_reads import LoginReads
-from trio_chat.store.groups import GroupRecord
 
 
-async def test_two_logins_of_one_account_at_once_get_each_member_once(store: Store) -> None:
-    a, b = await store.people(2)
+async def test_each_gets_what_is_his(store: Store) -> None:
+    a, b, c = await store.people(3)
     group = await store.groups.create(a, "climbers", "")
     await store.groups.join(b, group)
+    await store.accounts.add_friend(c, a)
     reads = LoginReads(store.accounts, store.groups, store.relations, store.log)
-    got: list[list[GroupRecord]] = []
-
-    async def log_in(userid: int) -> None:
-        got.append(await reads.groups(userid, 10))
-        assert len((await reads.state(userid)).cursors) == 1
-
-    async with trio.open_nursery() as nursery:
-        for userid in (a, b, a, a, b):
-            nursery.start_soon(log_in, userid)
-    assert len(got) == 5
-    for groups in got:
-        assert [[member.id for member in each.users] for each in groups] == [[a, b]]
+    groups = await reads.groups([a, b, c], 10)
+    assert {userid: [[member.id for member in each.users] for each in found] for userid, found in groups.items()} == {
+        a: [[a, b]],
+        b: [[a, b]],
+        c: [],
+    }
+    states = await reads.states([a, b, c])
+    assert {userid: len(state.cursors) for userid, state in states.items()} == {a: 1, b: 1, c: 0}
+    assert {userid: [friend.id for friend in state.friends] for userid, state in states.items()} == {
+        a: [],
+        b: [],
+        c: [a],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import attrs
@@ -9,7 +10,6 @@ import attrs
 from trio_chat.address import network_of
 from trio_chat.errors import BadCredentials, BadRequest, NoSuchUser
 from trio_chat.names import check_user_name, password_forms, prepare_password
-from trio_chat.services.batched import Batched
 from trio_chat.services.guessing import LoginGuard
 from trio_chat.services.invitations import Invitations
 from trio_chat.services.passwords import PasswordHasher
@@ -54,7 +54,6 @@ class AccountService:
         self._invitations = Invitations(registration)
         self._shortest = shortest
         self._token_ms = int(token_days * _DAY_MS)
-        self._use_token: Batched[TokenUse, Account | None] = Batched(self._use_tokens)
 
     async def register(self, request: Register, place: str = "") -> int:
         """Make an account for somebody at `place` and return its id.
@@ -68,13 +67,8 @@ class AccountService:
             hashed = await self.hash(prepared)
         return await self._accounts.register(request.name, hashed, invitation, now_ms())
 
-    async def authenticate(self, login: Login, origin: Origin, place: str = "") -> Credentials:
-        """Find out who logs in; a token is renewed by that. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
-        if login.token is not None:
-            account = await self._use_token(TokenUse(digest_of(login.token), origin.client, origin.address))
-            if account is None:
-                raise BadCredentials("this token is not valid; log in with the password")
-            return Credentials(Identity(account.id, account.name), login.token, account.epoch)
+    async def authenticate(self, login: Login, place: str = "") -> Credentials:
+        """Find out who logs in with a password. Raises `BadCredentials`, `BadRequest`, `RateLimited`."""
         if login.id is None and login.name is None:
             raise BadRequest("id: is missing", field="id")
         if login.password is None:
@@ -89,9 +83,18 @@ class AccountService:
         account = await self._proven(candidate, login.password, who, place)
         return Credentials(Identity(account.id, account.name), None, account.epoch)
 
-    async def _use_tokens(self, uses: list[TokenUse]) -> list[Account | None]:
+    async def use_tokens(self, uses: Sequence[tuple[str, Origin]]) -> list[Credentials | None]:
+        """Find out who logs in with these tokens, each at its place, and renew them; None for one that is not valid."""
         now = now_ms()
-        return await self._accounts.use_tokens(uses, now + self._token_ms, now)
+        accounts = await self._accounts.use_tokens(
+            [TokenUse(digest_of(token), origin.client, origin.address) for token, origin in uses],
+            now + self._token_ms,
+            now,
+        )
+        return [
+            None if account is None else Credentials(Identity(account.id, account.name), token, account.epoch)
+            for account, (token, _) in zip(accounts, uses, strict=True)
+        ]
 
     async def prove(self, userid: int, password: str, place: str = "") -> Account:
         """Whoever asks, at `place`, knows the account's password. Raises `BadCredentials`, `RateLimited`."""

@@ -34,19 +34,17 @@ class _Asker(Generic[Q, A]):
 
 
 class Batched(Generic[Q, A]):
-    """Asks for up to `most` at a time, in up to `parallel` batches, by whoever's turn it is: there is no task of its own.
+    """Asks for up to `most` at a time, by whoever's turn it is: there is no task of its own.
 
     `ask` gives the answers in the order of the questions; an answer that is a `RequestError` is raised to the one whose
     it is. Where `ask` itself raises `Unavailable` all hear that; where it raises something else each is asked for alone,
     so that one question cannot spoil the others.
     """
 
-    def __init__(
-        self, ask: Callable[[list[Q]], Awaitable[Sequence[A | RequestError]]], *, most: int = 64, parallel: int = 1
-    ) -> None:
+    def __init__(self, ask: Callable[[list[Q]], Awaitable[Sequence[A | RequestError]]], *, most: int = 64) -> None:
         self._ask = ask
         self._most = most
-        self._free = parallel
+        self._free = True
         self._waiting: deque[_Asker[Q, A]] = deque()
 
     def __len__(self) -> int:
@@ -61,7 +59,7 @@ class Batched(Generic[Q, A]):
         """
         asker: _Asker[Q, A] = _Asker(question)
         if self._free:
-            self._free -= 1
+            self._free = False
             asker.leads = True
         else:
             self._waiting.append(asker)
@@ -105,7 +103,7 @@ class Batched(Generic[Q, A]):
                 following.leads = True
                 following.woken.set()
                 return
-        self._free += 1
+        self._free = True
 
     async def _answer(self, batch: list[_Asker[Q, A]]) -> None:
         try:

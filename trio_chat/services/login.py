@@ -1,40 +1,71 @@
-"""Logging in: from a proven identity to a connection that the router delivers to, without a gap and without repetition.
+"""Logging in: from who somebody says to be to a connection that the router delivers to, without a gap and without repetition.
 
 The order is what makes it whole: first the bus is subscribed, then the database is read, and then, in one synchronous
 step, the connection is registered at what was read and what came meanwhile, and LOGIN_ACK is queued before any message.
+Logins that come together take each step together (`Admission`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from trio_chat.errors import AccountInUse
+from trio_chat.errors import AccountInUse, BadCredentials
 from trio_chat.outbox import Receipt
-from trio_chat.services.accounts import Credentials
+from trio_chat.services.accounts import AccountService, Credentials
+from trio_chat.services.admission import Entrant
+from trio_chat.services.groups import GroupService
+from trio_chat.services.login_reads import AccountState, LoginReads
 from trio_chat.session import Dialect
-from trio_chat.store.log import Cursor
+from trio_chat.store.groups import GroupRecord
+from trio_chat.store.log import Cursor, MessageLog
+from trio_chat.store.presence import Entry
 from trio_chat.wire import classic
 from trio_chat.wire.delivery import Delivery
 from trio_chat.wire.messages import Kind, Login, Ref
 
 if TYPE_CHECKING:
     from trio_chat.connection import Connection
+    from trio_chat.router import Router
+    from trio_chat.services.endings import Endings
+    from trio_chat.services.presence import Presence
+    from trio_chat.services.receipts import Receipts
 
-__all__ = ["log_in"]
+__all__ = ["Attempt", "LoginSteps", "log_in"]
 
 #: How many missed messages a classic login reads at once, to bring them in order over all conversations.
 _OFFLINE = 300
-
-
 #: A classic login is refused where the account is connected; who has just hung up on another node may call here at once,
 #: so it is tried so often, with pauses (seconds) in which others have their turn.
 _TRIES = 4
 _PAUSE = 0.1
 #: A login that took longer, in seconds, is compared with the database once more.
 _LONG = 1.0
+
+
+@attrs.define(eq=False)
+class Attempt(Entrant):
+    """A LOGIN that is under way. With a password it has `credentials` already; `began` is when they were asked for."""
+
+    connection: Connection
+    request: Login
+    ref: Ref | None
+    credentials: Credentials | None
+    began: float
+    token: str | None = None
+
+    @property
+    def userid(self) -> int:
+        assert self.credentials is not None
+        return self.credentials.identity.id
+
+    @property
+    def is_classic(self) -> bool:
+        return self.connection.session.dialect is Dialect.CLASSIC
 
 
 async def log_in(connection: Connection, request: Login, ref: Ref | None) -> None:
@@ -44,76 +75,141 @@ async def log_in(connection: Connection, request: Login, ref: Ref | None) -> Non
     credentials: Credentials | None = None
     if request.token is None:
         # The hashes of passwords have a queue of their own.
-        credentials = await node.accounts.authenticate(request, connection.origin, connection.network)
+        credentials = await node.accounts.authenticate(request, connection.network)
     for _ in range(_TRIES - 1):
         try:
-            async with node.admission.turn():
-                credentials = credentials or await node.accounts.authenticate(
-                    request, connection.origin, connection.network
-                )
-                await _enter(connection, credentials, ref)
-                break
+            await node.admission.enter(Attempt(connection, request, ref, credentials, began))
         except AccountInUse:
             await trio.sleep(_PAUSE)
-    else:
-        async with node.admission.turn():
-            assert credentials is not None
-            await _enter(connection, credentials, ref)
-    assert credentials is not None
-    if trio.current_time() - began > _LONG:
-        # What was revoked since may have been looked for before this connection was there.
-        node.endings.check(credentials.identity.id)
+        else:
+            return
+    await node.admission.enter(Attempt(connection, request, ref, credentials, began))
 
 
-async def _enter(connection: Connection, credentials: Credentials, ref: Ref | None) -> None:
-    node = connection.node
-    router = node.router
-    is_classic = connection.session.dialect is Dialect.CLASSIC
-    identity = credentials.identity
-    async with node.presence.entering(identity.id, exclusive=is_classic):
-        with router.loading(identity.id) as channels:
-            groups = await node.login_reads.groups(identity.id, node.settings.limits.members)
-            await router.subscribe_groups(channels, (group.id for group in groups))
-            await node.receipts.flush()
-            token = credentials.token
-            if token is None and not is_classic:
-                token = await node.accounts.make_token(identity.id, credentials.epoch, connection.origin)
-            while True:
-                missed: list[Delivery] = []
-                moves = router.moves(identity.id)
-                state = await node.login_reads.state(identity.id)
-                cursors = state.cursors
-                if is_classic and any(cursor.received < cursor.last_seq for cursor in cursors):
-                    missed = await node.messages.undelivered(identity.id, _OFFLINE)
-                    cursors, missed = _own_are_received(identity.id, cursors, missed)
-                if router.moves(identity.id) == moves:
-                    break
-            # From here on without an await.
-            account = router.attach(
-                connection,
-                identity.id,
-                identity.name,
-                cursors,
-                (friend.as_change() for friend in state.friends),
-                state.apart,
-            )
-            connection.log_in(identity, account, token)
-            connection.epoch = credentials.epoch
-            friend_list = [friend.fields(router.state_of(account, friend.id)) for friend in state.friends]
-            group_list = [attrs.asdict(node.group_service.as_seen(account, group)) for group in groups]
-            if is_classic:
-                _acknowledge_classic(connection, friend_list, group_list, missed)
+@attrs.frozen(eq=False)
+class LoginSteps:
+    """What is done for logins that are under way, for all of a group at once. May raise `Unavailable`; cancelling is safe.
+
+    Groups in an answer have at most `members` members in all, and a classic answer has at most `frame` bytes.
+    """
+
+    _accounts: AccountService
+    _presence: Presence
+    _reads: LoginReads
+    _messages: MessageLog
+    _router: Router
+    _receipts: Receipts
+    _groups: GroupService
+    _endings: Endings
+    _members: int
+    _frame: int
+
+    async def announce(self, group: Sequence[Attempt]) -> None:
+        """Find out who they are, and note that they are connected here."""
+        await self._use_tokens([attempt for attempt in group if attempt.credentials is None])
+        group = [attempt for attempt in group if not attempt.ended]
+        if not group:
+            return
+        entries = [Entry(attempt.userid, attempt.is_classic) for attempt in group]
+        refusals = await self._presence.enter(entries)
+        for attempt, refusal in zip(group, refusals, strict=True):
+            # Whoever goes away is not here any more from then on, whatever the others of his group still do.
+            attempt.at_end(partial(self._presence.entered, attempt.userid))
+            if refusal is not None:
+                attempt.end(refusal)
+
+    async def admit(self, group: Sequence[Attempt]) -> None:
+        """Read what is theirs, and register and answer them."""
+        router = self._router
+        userids = list(dict.fromkeys(attempt.userid for attempt in group))
+        with router.loading(*userids) as channels:
+            groups = await self._reads.groups(userids, self._members)
+            await router.subscribe_groups(channels, (each.id for found in groups.values() for each in found))
+            await self._receipts.flush()
+            await self._make_tokens(group)
+            while group := [attempt for attempt in group if not attempt.ended]:
+                moves = {attempt.userid: router.moves(attempt.userid) for attempt in group}
+                states = await self._reads.states(list(moves))
+                missed = {attempt: await self._missed(attempt, states[attempt.userid]) for attempt in group}
+                # From here on without an await.
+                for attempt in [each for each in group if router.moves(each.userid) == moves[each.userid]]:
+                    if not attempt.ended:
+                        self._finish(attempt, groups[attempt.userid], states[attempt.userid], missed[attempt])
+                router.flush()
+
+    async def _use_tokens(self, group: Sequence[Attempt]) -> None:
+        if not group:
+            return
+        now = trio.current_time()
+        tokens = [(attempt.request.token or "", attempt.connection.origin) for attempt in group]
+        for attempt, credentials in zip(group, await self._accounts.use_tokens(tokens), strict=True):
+            if credentials is None:
+                attempt.end(BadCredentials("this token is not valid; log in with the password"))
             else:
-                fields = {
-                    "errno": 0,
-                    "id": identity.id,
-                    "name": identity.name,
-                    "friends": friend_list,
-                    "groups": group_list,
-                    "token": token,
-                }
-                connection.answer(Kind.LOGIN_ACK, ref, fields)
-            connection.catch_up()
+                attempt.began, attempt.credentials, attempt.token = now, credentials, credentials.token
+
+    async def _make_tokens(self, group: Sequence[Attempt]) -> None:
+        """Those who came with a password come with a token the next time."""
+        for attempt in group:
+            if attempt.token is None and not attempt.is_classic and not attempt.ended:
+                assert attempt.credentials is not None
+                try:
+                    attempt.token = await self._accounts.make_token(
+                        attempt.userid, attempt.credentials.epoch, attempt.connection.origin
+                    )
+                except BadCredentials as error:
+                    attempt.end(error)
+
+    async def _missed(self, attempt: Attempt, state: AccountState) -> list[Delivery]:
+        """The messages that a classic client gets with its answer."""
+        if attempt.is_classic and any(cursor.received < cursor.last_seq for cursor in state.cursors):
+            return await self._messages.undelivered(attempt.userid, _OFFLINE)
+        return []
+
+    def _finish(self, attempt: Attempt, groups: list[GroupRecord], state: AccountState, missed: list[Delivery]) -> None:
+        """Register the connection and answer. Never raises: it is one's own affair."""
+        try:
+            self._answer(attempt, groups, state, missed)
+        except Exception as error:  # noqa: BLE001 - it is raised where he waits
+            attempt.end(error)
+        else:
+            attempt.end()
+        if trio.current_time() - attempt.began > _LONG:
+            # What was revoked since may have been looked for before this connection was there.
+            self._endings.check(attempt.userid)
+
+    def _answer(self, attempt: Attempt, groups: list[GroupRecord], state: AccountState, missed: list[Delivery]) -> None:
+        connection, credentials, router = attempt.connection, attempt.credentials, self._router
+        assert credentials is not None
+        identity = credentials.identity
+        cursors = state.cursors
+        if missed:
+            cursors, missed = _own_are_received(identity.id, cursors, missed)
+        account = router.attach(
+            connection,
+            identity.id,
+            identity.name,
+            cursors,
+            (friend.as_change() for friend in state.friends),
+            state.apart,
+        )
+        connection.log_in(identity, account, attempt.token)
+        connection.epoch = credentials.epoch
+        friends = [friend.fields(router.state_of(account, friend.id)) for friend in state.friends]
+        seen = [self._groups.as_seen(account, group) for group in groups]
+        if attempt.is_classic:
+            _acknowledge_classic(connection, friends, [attrs.asdict(group) for group in seen], missed, self._frame)
+        else:
+            fields = {
+                "errno": 0,
+                "id": identity.id,
+                "name": identity.name,
+                "friends": friends,
+                "groups": seen,
+                "token": attempt.token,
+            }
+            connection.answer(Kind.LOGIN_ACK, attempt.ref, fields)
+        connection.catch_up()
 
 
 def _own_are_received(
@@ -136,10 +232,14 @@ def _own_are_received(
 
 
 def _acknowledge_classic(
-    connection: Connection, friends: list[dict[str, Any]], groups: list[dict[str, Any]], missed: list[Delivery]
+    connection: Connection,
+    friends: list[dict[str, Any]],
+    groups: list[dict[str, Any]],
+    missed: list[Delivery],
+    largest: int,
 ) -> None:
     """LOGIN_ACK with as many of the missed messages as fit; the others follow as frames of their own."""
-    limit = classic.BUFFER - 1 if connection.paced else connection.node.settings.limits.frame
+    limit = classic.BUFFER - 1 if connection.paced else largest
     # Only what the node has delivered is handed out here; the router brings the rest in its turn.
     ready = []
     for message in missed:

@@ -1,4 +1,4 @@
-"""What a login reads of its account: for all the logins that are at the same point, at once."""
+"""What logins read of their accounts, for many at once."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from collections.abc import Sequence
 
 import attrs
 
-from trio_chat.services.batched import Batched
 from trio_chat.store.accounts import Accounts, Friend
 from trio_chat.store.groups import GroupRecord, Groups
 from trio_chat.store.log import Cursor, MessageLog
 from trio_chat.store.relations import Relations
 
 __all__ = ["AccountState", "LoginReads"]
-
-#: Of so many at a time: some have hundreds of conversations, and all of an answer is in memory at once.
-_MOST = 32
-#: One who has very many does not hold the others up.
-_PARALLEL = 2
 
 
 @attrs.frozen
@@ -29,35 +23,28 @@ class AccountState:
     cursors: list[Cursor]
 
 
+@attrs.frozen
 class LoginReads:
     """All may raise `Unavailable`; cancelling is safe."""
 
-    def __init__(self, accounts: Accounts, groups: Groups, relations: Relations, log: MessageLog) -> None:
-        self._accounts = accounts
-        self._groups = groups
-        self._relations = relations
-        self._log = log
-        self._read_groups: Batched[int, list[GroupRecord]] = Batched(self._groups_of, most=_MOST, parallel=_PARALLEL)
-        self._read_state: Batched[int, AccountState] = Batched(self._states_of, most=_MOST, parallel=_PARALLEL)
+    _accounts: Accounts
+    _groups: Groups
+    _relations: Relations
+    _log: MessageLog
 
-    async def groups(self, userid: int, members: int) -> list[GroupRecord]:
-        """A user's groups, with at most `members` members in all."""
-        groups = await self._read_groups(userid)
-        if not groups:
-            return []
-        found = await self._groups.members([group.id for group in groups], members)
-        # Two logins of one account share what was read for both: each gets records of its own.
-        return [attrs.evolve(group, users=found[group.id]) for group in groups]
-
-    async def state(self, userid: int) -> AccountState:
-        return await self._read_state(userid)
-
-    async def _groups_of(self, userids: Sequence[int]) -> list[list[GroupRecord]]:
+    async def groups(self, userids: Sequence[int], members: int) -> dict[int, list[GroupRecord]]:
+        """The groups of each of these users, with at most `members` members in all."""
         groups = await self._groups.of(userids)
-        return [groups[userid] for userid in userids]
+        lists = {userid: [group.id for group in found] for userid, found in groups.items() if found}
+        if lists:
+            found = await self._groups.members(lists, members)
+            for userid in lists:
+                for group in groups[userid]:
+                    group.users = found[userid][group.id]
+        return groups
 
-    async def _states_of(self, userids: Sequence[int]) -> list[AccountState]:
+    async def states(self, userids: Sequence[int]) -> dict[int, AccountState]:
         friends = await self._accounts.friends(userids)
         apart = await self._relations.apart(userids)
         cursors = await self._log.cursors(userids)
-        return [AccountState(friends[userid], apart[userid], cursors[userid]) for userid in userids]
+        return {userid: AccountState(friends[userid], apart[userid], cursors[userid]) for userid in userids}

@@ -9,17 +9,16 @@ appear or disappear (docs/decisions/0003-presence-in-the-database.md).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 import trio
 
 from trio_chat.background import as_unavailable
-from trio_chat.errors import Forbidden, RequestError, StartupError, Unavailable
+from trio_chat.errors import RequestError, StartupError, Unavailable
 from trio_chat.hints import Hints
 from trio_chat.router import Router
-from trio_chat.services.batched import Batched
 from trio_chat.services.receipts import Receipts
 from trio_chat.store.presence import Entry, NodeRecord, PresenceTable, StateChange
 
@@ -72,7 +71,6 @@ class Presence:
         self._keeping = trio.CancelScope()
         self._kept = trio.Event()
         self._kept.set()
-        self._enter: Batched[Entry, StateChange | None] = Batched(self._enter_all)
 
     async def start(self) -> None:
         """Begin this node's life, and end the former one that its name had.
@@ -127,45 +125,39 @@ class Presence:
         with as_unavailable("clear this node's presence"):
             await self._clear([self._node])
 
-    @asynccontextmanager
-    async def entering(self, userid: int, *, exclusive: bool) -> AsyncIterator[None]:
-        """A login: notes that the user is connected here. Inside, the login is finished with `Router.attach`.
+    async def enter(self, entries: Sequence[Entry]) -> list[RequestError | None]:
+        """Logins: note that these users are connected here. Says of each entry what refuses it, if anything.
 
-        With `exclusive`, raises `AccountInUse` where he is connected anywhere. Raises `Forbidden`, `Unavailable`. Where the login
-        fails or is cancelled the note is taken back.
+        `AccountInUse` where it is exclusive and its user is connected anywhere, `Forbidden` where he is disabled. Raises
+        `Unavailable`; then, and when cancelled, all of it is taken back. Otherwise `entered` has to be called for each entry
+        when its login has been finished with `Router.attach`, or has failed.
         """
-        if exclusive:
-            # His former connection here may have ended just now, and the database not been told yet.
-            while userid in self._leaving or self._is_leaving(userid):
-                await self._wait_settled()
-        self._entering[userid] += 1
+        # Whose former connection here has ended just now, and the database has not been told yet, is still there for it.
+        while any(entry.exclusive and self._is_leaving(entry.userid) for entry in entries):
+            await self._wait_settled()
+        self._entering.update(entry.userid for entry in entries)
         try:
-            while userid in self._leaving:
+            while any(entry.userid in self._leaving for entry in entries):
                 await self._wait_settled()
-            change = await self._enter(Entry(userid, exclusive))
-            if change is not None:
-                self._hints.publish_states([change])
-            yield
-        finally:
-            self._entering[userid] -= 1
-            if not self._entering[userid]:
-                del self._entering[userid]
-            self.left(userid)
-
-    async def _enter_all(self, entries: list[Entry]) -> Sequence[StateChange | RequestError | None]:
-        """Shielded, for as long as the database may take: whoever gives up, the others' entries are told."""
-        outcomes: Sequence[StateChange | RequestError | None] = []
-        try:
-            with trio.CancelScope(shield=True):
-                outcomes = await self._table.enter(entries, self._node)
-        finally:
+            outcomes = await self._table.enter(entries, self._node)
+        except BaseException:
             for entry in entries:
-                if entry.userid not in self._entering:
-                    self.left(entry.userid)  # he gave up while his entry was written
-        return outcomes
+                self.entered(entry.userid)
+            raise
+        self._hints.publish_states([outcome for outcome in outcomes if isinstance(outcome, StateChange)])
+        return [outcome if isinstance(outcome, RequestError) else None for outcome in outcomes]
+
+    def entered(self, userid: int) -> None:
+        """A login that `enter` has noted is over: he is here now, or he is not, and the note is taken back. Never blocks."""
+        self._entering[userid] -= 1
+        if not self._entering[userid]:
+            del self._entering[userid]
+        self.left(userid)
 
     def _is_leaving(self, userid: int) -> bool:
-        """Whether the database is still to be told that the user left; not so while a login of his is on its way."""
+        """Whether the database is (still to be) told that the user left; not so while a login of his is on its way."""
+        if userid in self._leaving:
+            return True
         return userid in self._left and userid not in self._router.accounts and userid not in self._entering
 
     async def _wait_settled(self) -> None:
@@ -252,10 +244,8 @@ class Presence:
         # Who is just coming may have been noted for the life before this one.
         for userid in [*self._router.accounts, *self._entering]:
             if userid not in noted and (userid in self._router.accounts or userid in self._entering):
-                # Who was disabled meanwhile is about to be sent away.
-                with suppress(Forbidden):
-                    async with self.entering(userid, exclusive=False):
-                        pass
+                await self.enter([Entry(userid)])  # who was disabled meanwhile is refused: he is about to be sent away
+                self.entered(userid)
         for userid in noted:
             if userid not in self._entering:
                 self.left(userid)

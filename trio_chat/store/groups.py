@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -15,6 +16,15 @@ from trio_chat.store.steps import chunks, placeholders, query, transaction
 from trio_chat.wire.conversation import group_conv
 
 __all__ = ["GroupRecord", "Groups", "Member", "inherit"]
+
+#: The first members of a list of groups, for one user of several.
+_FIRST_MEMBERS = (
+    "SELECT * FROM (SELECT ? AS reader, m.groupid, m.joined, u.id, u.name, u.state, m.grouprole FROM GroupUser m"
+    " JOIN User u ON u.id = m.userid WHERE m.groupid IN ({groups}) ORDER BY m.groupid, m.joined, u.id LIMIT {most:d})"
+    " AS list{number:d}"
+)
+#: So many parameters, about, one statement has at most.
+_PARAMETERS = 500
 
 
 @attrs.frozen
@@ -183,21 +193,28 @@ class Groups:
         return groups
 
     @query
-    def members(self, groupids: Iterable[int], most: int) -> Steps[dict[int, list[Member]]]:
-        """The members of groups, at most so many in all, the creator of each first."""
-        members: dict[int, list[Member]] = {groupid: [] for groupid in groupids}
-        for some in chunks(members, 500):
-            if most <= 0:
-                break
-            # Grouped by group; the limit bounds what a login costs whatever the groups' sizes.
-            rows = yield (
-                "SELECT m.groupid, u.id, u.name, u.state, m.grouprole FROM GroupUser m JOIN User u ON u.id = m.userid"
-                f" WHERE m.groupid IN ({placeholders(len(some))}) ORDER BY m.groupid, m.joined, u.id LIMIT {most:d}",
-                some,
-            )
-            most -= len(rows.rows)
-            for groupid, *member in rows.rows:
-                members[groupid].append(Member(*member))
+    def members(self, lists: Mapping[int, Sequence[int]], most: int) -> Steps[dict[int, dict[int, list[Member]]]]:
+        """The members of each user's list of groups, at most so many for each user, the creator of each group first.
+
+        The limit bounds what a login costs, whatever the groups' sizes.
+        """
+        members: dict[int, dict[int, list[Member]]] = {
+            userid: {groupid: [] for groupid in groupids} for userid, groupids in lists.items()
+        }
+        room = dict.fromkeys(lists, most)
+        parts = deque((userid, part) for userid, groupids in lists.items() for part in chunks(groupids, _PARAMETERS))
+        while parts:
+            selects: list[str] = []
+            values: list[Value] = []
+            while parts and (not selects or len(values) + len(parts[0][1]) < _PARAMETERS):
+                userid, part = parts.popleft()
+                selects.append(_FIRST_MEMBERS.format(number=len(selects), groups=placeholders(len(part)), most=most))
+                values += (userid, *part)
+            rows = yield " UNION ALL ".join(selects) + " ORDER BY reader, groupid, joined, id", values
+            for userid, groupid, _, *member in rows.rows:
+                if room[userid]:
+                    room[userid] -= 1
+                    members[userid][groupid].append(Member(*member))
         return members
 
     @query
