@@ -255,12 +255,13 @@ async def _serve_until_signalled(settings: Settings) -> None:
 def _calm_garbage_collection() -> None:
     """Look through everything seldom: with 10,000 connections that takes a third of a second, in which nobody is served.
 
-    What there is at the start stays for good. What is new is looked at as before, in small parts; everything only after
-    half a million objects more (measured in bench/attacks.py, the connections that never log in).
+    What there is at the start stays for good. What is new is looked at in parts so large that most of it, being messages,
+    is gone by then; everything only after half a million objects more (measured in bench/attacks.py, the connections
+    that never log in).
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 70)
+    gc.set_threshold(10_000, 5, 10)
 
 
 def _announce(settings: Settings, addresses: Sequence[str], database: str, pages: Sequence[str]) -> None:

@@ -446,7 +446,7 @@ async def test_cancelled_anywhere_in_a_transaction(database: MySQL, url: str, la
         if attempt.waits < number:
             assert finished
             break
-    assert number > (4 if warm else 10)
+    assert number > (3 if warm else 10)
     assert open_descriptors() == before + 1  # the reader of `database`
 
 

@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from trio_chat.store.mysql_options import MySQLOptions
+from trio_chat.store.mysql_stream import AnswerStream
 
 __all__ = ["ConnectFailed", "Greeted", "handshake"]
 
@@ -73,7 +74,7 @@ class Greeted:
     """A server that let us in: the stream to talk to it, the descriptor below that stream, and its version."""
 
     stream: trio.abc.Stream
-    socket: trio.socket.SocketType
+    socket: socket.socket | trio.socket.SocketType
     version: str
 
 
@@ -119,7 +120,11 @@ async def _log_in(stream: trio.SocketStream, options: MySQLOptions) -> Greeted:
     driver = _Driver(options)
     try:
         await driver.connect(stream)
-        return Greeted(driver.take_stream(), stream.socket, driver.server_version)
+        talk = driver.take_stream()
+        if talk is stream:
+            plain = _plain(stream)
+            return Greeted(AnswerStream(plain), plain, driver.server_version)
+        return Greeted(talk, stream.socket, driver.server_version)
     except ConnectFailed:
         raise
     except trio.BrokenResourceError as error:
@@ -131,6 +136,15 @@ async def _log_in(stream: trio.SocketStream, options: MySQLOptions) -> Greeted:
         raise ConnectFailed(str(text or errno), errno if isinstance(errno, int) else 0) from error
     except Exception as error:  # the driver raises about anything on bytes that no MySQL sends
         raise ConnectFailed(f"its greeting was not understood ({type(error).__name__}: {error})") from error
+
+
+def _plain(stream: trio.SocketStream) -> socket.socket:
+    """The socket of a stream that is not used any more."""
+    sock = stream.socket
+    family, kind, protocol = sock.family, sock.type, sock.proto
+    plain = socket.socket(family, kind, protocol, fileno=sock.detach())
+    plain.setblocking(False)
+    return plain
 
 
 class _Driver(_DriverConnection):  # type: ignore[misc]  # it has no types

@@ -51,36 +51,34 @@ def render(sql: str, params: Sequence[Value]) -> bytes:
     """
     if not params:
         return sql.encode()
-    literals: list[bytes] = []
-    for value in params:
-        # What a message consists of, without a call each; everything else, and whatever has to be escaped, the long way.
-        if type(value) is int:
-            literals.append(b"%d" % value)
-        elif type(value) is str and value.isascii() and "'" not in value and "\\" not in value and "\0" not in value:
-            literals.append(b"'%b'" % value.encode())
-        else:
-            literals.append(_literal(value))
-    return _template(sql) % tuple(literals)
+    texts = "".join([value for value in params if type(value) is str])
+    plain = "'" not in texts and "\\" not in texts and "\0" not in texts
+    # What a message consists of, without a call each; everything else, and texts in which something has to be escaped, the long way.
+    literals = [
+        value if type(value) is int else f"'{value}'" if plain and type(value) is str else _literal(value)
+        for value in params
+    ]
+    return (_template(sql) % tuple(literals)).encode()
 
 
-def _literal(value: Value) -> bytes:
+def _literal(value: Value) -> str:
     # int first, and subclasses (bool, StrEnum) too: nothing else is let through, least of all a dict or a list.
     if isinstance(value, int):
-        return b"%d" % value
+        return f"{value:d}"
     if isinstance(value, str):
-        return b"'" + _escape(value.encode()) + b"'"
+        return f"'{_escape(value)}'"
     if isinstance(value, bytes):
-        # Marked as binary: it need not be valid UTF-8.
-        return b"_binary'" + _escape(value) + b"'"
+        # To both servers that is a string of bytes: it need not be valid UTF-8, and nothing in it has to be escaped.
+        return f"X'{value.hex()}'"
     if value is None:
-        return b"NULL"
+        return "NULL"
     raise TypeError(f"a statement's parameter must be str, bytes, int or None, not {type(value).__name__}")
 
 
-def _escape(text: bytes) -> bytes:
-    # In UTF-8 none of these bytes is ever a part of another character. The quote is doubled rather than escaped by a
-    # backslash, so that even under NO_BACKSLASH_ESCAPES no value could end its literal.
-    return text.replace(b"\\", b"\\\\").replace(b"'", b"''").replace(b"\0", b"\\0")
+def _escape(text: str) -> str:
+    # The quote is doubled rather than escaped by a backslash, so that even under NO_BACKSLASH_ESCAPES no value could end its
+    # literal.
+    return text.replace("\\", "\\\\").replace("'", "''").replace("\0", "\\0")
 
 
 #: What may contain a question mark that is not a parameter: strings, quoted names, comments.
@@ -90,12 +88,12 @@ _PARAMETER = re.compile(rf"(?P<kept>{_QUOTED})|\?", re.DOTALL)
 
 
 @lru_cache(maxsize=256)
-def _template(sql: str) -> bytes:
+def _template(sql: str) -> str:
     """`sql` as a pattern for `%`. Cached: a batch's statement is long, and there is one for each number of rows."""
     doubled = sql.replace("%", "%%")
     if not _ANY_QUOTED.search(sql):  # the long ones have none, and the pattern takes a millisecond for them
-        return doubled.replace("?", "%s").encode()
-    return _PARAMETER.sub(lambda found: found["kept"] or "%s", doubled).encode()
+        return doubled.replace("?", "%s")
+    return _PARAMETER.sub(lambda found: found["kept"] or "%s", doubled)
 
 
 def command(query: bytes) -> tuple[bytes, int]:

@@ -78,8 +78,7 @@ class Delivery:
         return self._classic
 
 
-@attrs.define
-class DeliveredFrame:
+class DeliveredFrame(msgspec.Struct):
     """A modern DIRECT or GROUP frame, or an entry of HISTORY, as it is read."""
 
     msgid: int
