@@ -14,7 +14,7 @@ __all__ = ["Receipts"]
 
 #: Least time between two transactions of cursors, in seconds: receipts come by the thousand, and a lost one costs
 #: no more than one delivery again.
-_PAUSE = 0.05
+_PAUSE = 0.2
 _RETRY = 0.5
 #: Least time between two messages to a sender of how far a conversation was received, in seconds.
 _TELL_PAUSE = 0.2
