@@ -7,7 +7,7 @@ every connection. So a lost, late, repeated or reordered hint can cost time, nev
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ _HOLE_GRACE = 0.005
 #: Messages kept ahead of a hole, per conversation; those beyond it come from the log.
 _AHEAD = 1000
 _PAGE = 200
+#: Connections that are sent to in one go. Each is a system call; 10,000 members would be 50 ms in which nothing else is done.
+_AT_ONCE = 64
 
 
 @attrs.define(eq=False)
@@ -61,8 +63,10 @@ class Fanout:
         self.repaired = 0
         # Knows what may be in the log and was not reported here yet; sets itself.
         self.writer: Writer | None = None
-        # Connections that have something queued; the next `flush` sends it.
-        self.dirty: list[Sender] = []
+        # Connections that have something queued, in the order in which `flush` sends it.
+        self.dirty: deque[Sender] = deque()
+        # There are more of them than are sent to at once, until when is this event set.
+        self._many = trio.Event()
         self._log = messages
         self._channels = channels
         self._receipts = receipts
@@ -126,12 +130,25 @@ class Fanout:
             self._holes_found.set()
 
     def flush(self) -> None:
-        """Send what was queued on connections since the last flush."""
-        if self.dirty:
-            dirty = self.dirty.copy()
-            self.dirty.clear()
-            for connection in dirty:
-                connection.flush()
+        """Send what was queued on connections since the last flush; where these are many, some now and the rest soon."""
+        if self.dirty and not self._many.is_set():
+            self._flush_some()
+            if self.dirty:
+                self._many.set()
+
+    def _flush_some(self) -> None:
+        dirty = self.dirty
+        for _ in range(min(len(dirty), _AT_ONCE)):
+            dirty.popleft().flush()
+
+    async def _flush_many(self) -> None:
+        """Send to very many in turns: meanwhile the next messages are read, and the database is asked to store them."""
+        while True:
+            await self._many.wait()
+            await trio.lowlevel.checkpoint()
+            self._flush_some()
+            if not self.dirty:
+                self._many = trio.Event()
 
     def _hand_out(self, delivery: Delivery, origin: Connection | None, reply: bytes | None) -> None:
         """Give a conversation's next message to everybody here who is in it, and its reply to where it was sent."""
@@ -140,6 +157,9 @@ class Fanout:
         if self._holes and self._holes.get(conv, seq + 1) <= seq:
             del self._holes[conv]
         answered = origin is None
+        if origin is not None:
+            # Before the others, who may be very many: the next message can then be stored while they are sent this one.
+            origin.queue()
         for account in self._recipients(delivery):
             if account.id != sender:
                 account.pending.setdefault(conv, seq - 1)

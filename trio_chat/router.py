@@ -63,9 +63,11 @@ class Router(Fanout):
         self._marks: dict[tuple[int, str], tuple[int, float]] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fill holes, until cancelled. Cancelling is safe."""
-        task_status.started()
-        await self._fill_holes()
+        """Fill holes, and send to very many in turns, until cancelled. Cancelling is safe."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_many)
+            task_status.started()
+            await self._fill_holes()
 
     @property
     def bus_up(self) -> bool:

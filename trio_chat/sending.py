@@ -124,8 +124,12 @@ class Sender(Tasks):
                 self._counters.reached["outbox"] += 1
                 self.close(End.DEAF)
         if not self._dirty:
-            self._dirty = True
-            self.node.router.dirty.append(self)
+            self.queue()
+
+    def queue(self) -> None:
+        """Have the router's next `flush` send what is queued until then, in its turn. Never blocks."""
+        self._dirty = True
+        self.node.router.dirty.append(self)
 
     def notify(self, frame: bytes) -> None:
         """Queue a frame of a kind that only modern clients know."""

@@ -151,7 +151,10 @@ class Writer:
                 log.exception("batch failed", messages=len(batch.items))
                 batch.failures = [Internal()] * len(batch.items)
             self._ended.append(batch)
-            self._finished.set()
+            if self._queue:
+                self._finished.set()
+            else:
+                self._report_ended()
 
     def _next_batch(self) -> list[Submission]:
         """What waits, up to the bounds of one transaction."""
@@ -166,10 +169,14 @@ class Writer:
         return batch
 
     async def _report_batches(self) -> None:
+        """Report what has ended while the next transaction is under way."""
         while True:
-            if not self._ended:
-                self._finished = trio.Event()
-                await self._finished.wait()
+            await self._finished.wait()
+            self._finished = trio.Event()
+            self._report_ended()
+
+    def _report_ended(self) -> None:
+        while self._ended:
             batch = self._ended.popleft()
             if batch.failures:
                 for item, failure in zip(batch.items, batch.failures, strict=True):

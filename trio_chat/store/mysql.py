@@ -191,11 +191,11 @@ class MySQL:
             raise _startup_error(self.options, error) from error
 
     async def _within_timeout(self, pool: Pool, transaction: Callable[[], Steps[T]]) -> T:
-        deadline = trio.current_time() + self.options.timeout
-        with trio.move_on_at(deadline):
-            return await _until_done(pool, transaction, deadline)
-        late = TimeoutError(f"{self!r} did not answer within {self.options.timeout:g} s; {pool.statistics()}")
-        raise Unavailable from late
+        try:
+            return await _until_done(pool, transaction, trio.current_time() + self.options.timeout)
+        except trio.TooSlowError:
+            cause = TimeoutError(f"{self!r} did not answer within {self.options.timeout:g} s; {pool.statistics()}")
+        raise Unavailable from cause
 
 
 @attrs.frozen
@@ -222,14 +222,21 @@ class MigrationSession:
 
 
 async def _until_done(pool: Pool, transaction: Callable[[], Steps[T]], deadline: float) -> T:
-    """Run a transaction, again where the server asks for it or where a pooled connection turned out to be dead."""
+    """Run a transaction, again where the server asks for it or where a pooled connection turned out to be dead.
+
+    Raises `trio.TooSlowError` after the deadline. Whatever waits has it for itself: most transactions wait
+    once, and to set a deadline costs as much as to send a statement.
+    """
     stale = False
     cause: Exception | None = None
     for attempt in range(ATTEMPTS):
-        try:
-            connection, new = await pool.take(fresh=stale)
-        except ConnectFailed as error:
-            raise Unavailable from error
+        connection, new = None if stale else pool.take_nowait(), False
+        if connection is None:
+            try:
+                with trio.fail_at(deadline):
+                    connection, new = await pool.take(fresh=stale)
+            except ConnectFailed as error:
+                raise Unavailable from error
         try:
             return await _once(connection, transaction, deadline)
         except ConnectionLost as error:
@@ -258,7 +265,7 @@ async def _once(connection: Connection, transaction: Callable[[], Steps[T]], dea
     finally:
         steps.close()
     if connection.in_transaction:
-        with contextlib.suppress(ServerError, ConnectionLost):
+        with trio.move_on_at(deadline), contextlib.suppress(ServerError, ConnectionLost):
             await connection.rollback()
     raise failure
 
@@ -278,7 +285,7 @@ async def _drive(connection: Connection, steps: Steps[T], deadline: float) -> T:
                     answer, lost = Result(), error
                 committed = isinstance(answer, Result)
             else:
-                answer = await _execute(connection, *step)
+                answer = await _execute(connection, deadline, *step)
             step = steps.send(answer) if isinstance(answer, Result) else steps.throw(answer)
         raise RuntimeError("a transaction went on after its last statement")
     except StopIteration as stop:
@@ -294,13 +301,15 @@ async def _drive(connection: Connection, steps: Steps[T], deadline: float) -> T:
     return value
 
 
-async def _execute(connection: Connection, sql: str, params: Sequence[Value]) -> Result | Violation:
-    try:
-        return await connection.execute(sql, params)
-    except ServerError as error:
-        if error.errno in _VIOLATIONS:
-            return _violation(error)  # the server has undone this statement only: the transaction may go on
-        raise
+async def _execute(connection: Connection, deadline: float, sql: str, params: Sequence[Value]) -> Result | Violation:
+    with trio.move_on_at(deadline):
+        try:
+            return await connection.execute(sql, params)
+        except ServerError as error:
+            if error.errno in _VIOLATIONS:
+                return _violation(error)  # the server has undone this statement only: the transaction may go on
+            raise
+    raise trio.TooSlowError
 
 
 async def _commit(connection: Connection, deadline: float, last: Sequence[Statement] = ()) -> Result | Violation:

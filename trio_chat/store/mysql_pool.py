@@ -44,8 +44,17 @@ class Pool:
         used = self._options.pool - self._slots.value
         return PoolStatistics(len(self._idle), used, self._slots.statistics().tasks_waiting)
 
+    def take_nowait(self) -> Connection | None:
+        """An idle connection for the calling task alone, or None where there is none. `give_back` must follow."""
+        if self._idle and not self._closed and self._slots.value:
+            connection = self._idle[-1]
+            if not connection.hung_up:
+                self._slots.acquire_nowait()
+                return self._idle.pop()
+        return None
+
     async def take(self, *, fresh: bool = False) -> tuple[Connection, bool]:
-        """A connection for the calling task alone, and whether it has just been made. `give_back` must follow.
+        """Like `take_nowait`, once there is one; and whether it has just been made. `give_back` must follow.
 
         With `fresh` it is made in any case, and the idle ones are closed: who asks has found one of them dead. Raises
         `ConnectFailed`. No limit of time: the caller sets a deadline. Cancelling is safe.
