@@ -90,7 +90,7 @@ class Connection(Receiver):
     def start(self, nursery: trio.Nursery) -> None:
         """Serve the client until it or the server ends the connection, by tasks in this nursery. Never blocks."""
         self._nursery = nursery
-        self._start(self._read)
+        self._transport.attend(self)
 
     async def _leave(self) -> None:
         try:

@@ -57,6 +57,7 @@ class Receiver(Sender):
     """
 
     __slots__ = (
+        "_heard",
         "_in_flight",
         "_much",
         "_over",
@@ -70,7 +71,8 @@ class Receiver(Sender):
 
     def __init__(self, node: Node, transport: Transport) -> None:
         super().__init__(node, transport)
-        # When bytes last came, or the server listened again; infinity while it does not listen.
+        # Whether bytes have come; when they last came, or the server listened again: infinity while it does not listen.
+        self._heard = False
         self.last_heard = trio.current_time()
         self.pinged = False
         self.meter = None if node.rates is None else Meter(node.rates)
@@ -86,27 +88,18 @@ class Receiver(Sender):
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        """Wait for the first bytes, and do what they say; what follows is done as it comes, without a task that waits."""
-        try:
-            first = await self._transport.receive()
-        except TransportBroken as broken:
-            self.ended(broken)
-            return
-        if begins_proxied(first):
-            log.warning("connection refused", peer=self.peer, reason=_NOT_TRUSTED)
-            self.close(End.DONE)
-        elif not first:
-            self.ended(None)
-        elif self.received(first):
-            self._transport.attend(self)
-
     def received(self, data: bytes) -> bool:
         """Do what the client has sent; returns whether to read on at once. Called by whoever noticed that there is something.
 
         Where it is not, a task waits until there is room.
         """
         node = self.node
+        if not self._heard:
+            self._heard = True
+            if begins_proxied(data):
+                log.warning("connection refused", peer=self.peer, reason=_NOT_TRUSTED)
+                self.close(End.DONE)
+                return False
         try:
             self.last_heard = trio.current_time()
             self.pinged = False

@@ -28,6 +28,8 @@ class TrustedProxies:
 
     def __contains__(self, peer: str) -> bool:
         """Whether a peer, an address with or without a port, is one of them."""
+        if not self._networks:
+            return False
         try:
             address = ipaddress.ip_address(_host(peer))
         except ValueError:

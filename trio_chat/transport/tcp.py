@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -32,6 +33,9 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 #: TCP keepalive for clients that send no heartbeats: idle, interval (seconds) and probes until a peer is dead.
 _KEEPALIVE = (60, 15, 4)
 
+#: Linux gives a connection the options of its listener; elsewhere each is given them.
+_HANDED_DOWN = sys.platform == "linux"
+
 #: For listeners that several processes share: waits for this one's turn, and returns how many connections it may accept.
 Turn = Callable[[], Awaitable[int]]
 
@@ -50,21 +54,6 @@ class TcpTransport:
         self._reader: Reader | None = None
         self.peer = peer
         sock.setblocking(False)
-        # Frames are collected before they are sent; the kernel must not hold them back as well.
-        options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-        idle, interval, probes = _KEEPALIVE
-        for name, value in (
-            ("TCP_KEEPIDLE", idle),
-            ("TCP_KEEPALIVE", idle),  # macOS's name for it
-            ("TCP_KEEPINTVL", interval),
-            ("TCP_KEEPCNT", probes),
-        ):
-            if (option := getattr(socket, name, None)) is not None:
-                options.append((socket.IPPROTO_TCP, option, value))
-        for each in options:
-            # macOS refuses options of a connection that its peer has broken off already; reading will tell of that.
-            with contextlib.suppress(OSError):
-                sock.setsockopt(*each)
 
     def attend(self, reader: Reader) -> None:
         self._reader = reader
@@ -145,6 +134,25 @@ class TcpTransport:
             self._socket.close()
 
 
+def _set_options(sock: socket.socket) -> None:
+    """What a connection's socket is to be like."""
+    # Frames are collected before they are sent; the kernel must not hold them back as well.
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    idle, interval, probes = _KEEPALIVE
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPALIVE", idle),  # macOS's name for it
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", probes),
+    ):
+        if (option := getattr(socket, name, None)) is not None:
+            options.append((socket.IPPROTO_TCP, option, value))
+    for each in options:
+        # macOS refuses options of a connection that its peer has broken off already; reading will tell of that.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(*each)
+
+
 def listen(address: Address, flag: str = "--tcp") -> list[socket.socket]:
     """Listen on every address that the host has. Raises `StartupError` where that is not possible.
 
@@ -162,6 +170,8 @@ def listen(address: Address, flag: str = "--tcp") -> list[socket.socket]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if _HANDED_DOWN:
+                _set_options(sock)
             sock.bind(where)
             sock.listen(_BACKLOG)
     except OSError as error:
@@ -196,4 +206,6 @@ async def accept_loop(
                     break
                 # macOS has no address for a connection that its peer has broken off already.
                 peer = str(Address(*where[:2])) if where else "unknown"
+                if not _HANDED_DOWN:
+                    _set_options(sock)
                 handle(TcpTransport(sock, peer, poller))
