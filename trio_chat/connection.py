@@ -4,7 +4,7 @@
 
 A connection that is idle has no task: the poller calls it when something comes. A task that works off requests which wait
 for the database, one that writes what the kernel did not take at once, one that brings what was missed, and one that waits
-until there is room for more are started when there is something to do and end when it is done. Whatever happens, `_end`
+until there is room for more are started when there is something to do and end when it is done. Whatever happens, `depart`
 forgets the connection: it is synchronous, so no cancellation can come in between.
 """
 
@@ -22,7 +22,7 @@ from trio_chat.commands import COMMANDS, DEAF
 from trio_chat.errors import Internal, LoginRevoked, RequestError, ShuttingDown, Unavailable, UnknownKind
 from trio_chat.outbox import Receipt
 from trio_chat.receiving import Pending, Receiver
-from trio_chat.sending import take_leave
+from trio_chat.sending import hear_out
 from trio_chat.services.tokens import Origin
 from trio_chat.session import Dialect, Identity
 from trio_chat.transport.contract import End, Transport
@@ -92,12 +92,28 @@ class Connection(Receiver):
         self._nursery = nursery
         self._transport.attend(self)
 
-    async def _leave(self) -> None:
+    def _all_over(self) -> None:
+        self.node.departures.add(self)
+
+    def depart(self) -> None:
+        """Forget all of it, and close the transport; nothing is going on here any more. Never blocks, never raises."""
+        lingers = False
         try:
             self._forget()
-            await take_leave(self._transport, self._reason)
+            lingers = self._transport.end(self._reason)
         except Exception:
             self._reason = End.FAILED
+            log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
+        if lingers and self._nursery is not None:
+            self._nursery.start_soon(self._linger)
+        else:
+            self._end()
+
+    async def _linger(self) -> None:
+        """Before it is closed the client has a moment to hear why."""
+        try:
+            await hear_out(self._transport)
+        except Exception:
             log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
         finally:
             self._end()
@@ -141,7 +157,6 @@ class Connection(Receiver):
         self._less_queued()
 
     def _end(self) -> None:
-        self._forget()
         self._transport.close()
         if self in self.node.connections:
             del self.node.connections[self]

@@ -80,12 +80,14 @@ class Hints:
 
     def publish_states(self, changes: Iterable[StateChange]) -> None:
         """Tell this node's and the other nodes' watchers."""
-        events = []
+        changes = list(changes)
         for change in changes:
             self._router.state_changed(change)
-            events.append((PRESENCE_CHANNEL, self._prefix + encode([change.userid, change.state, change.changed])))
         self._router.flush()
-        self._bus.publish(events)
+        self._bus.publish(
+            (PRESENCE_CHANNEL, self._prefix + encode([change.userid, change.state, change.changed]))
+            for change in changes
+        )
 
     def publish_joined(self, userid: int, groupid: int, position: int) -> None:
         """A user has become a member of a group whose log ended at `position`: tell his connections, here and elsewhere."""

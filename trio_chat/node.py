@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from trio_chat.departures import Departures
+
 if TYPE_CHECKING:
     from trio_chat.config import Settings
     from trio_chat.connection import Connection
@@ -68,5 +70,6 @@ class Node:
     doorkeeper: Doorkeeper
     rates: Rates | None
     connections: dict[Connection, None]
+    departures: Departures = attrs.field(factory=Departures)
     certificate: Certificate | None = None
     draining: bool = False

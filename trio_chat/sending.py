@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trio_chat.node import Node
     from trio_chat.router import LocalAccount
 
-__all__ = ["UNANSWERED", "Sender", "take_leave"]
+__all__ = ["UNANSWERED", "Sender", "hear_out", "take_leave"]
 
 log = structlog.get_logger(__name__)
 
@@ -257,6 +257,11 @@ class Sender(Tasks):
 async def take_leave(transport: Transport, reason: End) -> None:
     """Say why this is the end, and see to it that the client can hear it. Cancelling is safe."""
     if transport.end(reason):
-        with trio.move_on_after(_DISCARD), contextlib.suppress(TransportBroken):
-            while await transport.receive():
-                pass
+        await hear_out(transport)
+
+
+async def hear_out(transport: Transport) -> None:
+    """Read what a client still sends, and let it go, for a moment. Cancelling is safe."""
+    with trio.move_on_after(_DISCARD), contextlib.suppress(TransportBroken):
+        while await transport.receive():
+            pass

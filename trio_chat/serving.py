@@ -98,6 +98,7 @@ class Server:
                     nursery.start_soon(carrier)
                 nursery.start_soon(self._check_alive)
                 nursery.start_soon(self.node.doorkeeper.run)
+                nursery.start_soon(self.node.departures.run)
                 if foundation.webs:
                     nursery.start_soon(watch_loop, self.node)
                 for web in foundation.webs:
@@ -113,6 +114,7 @@ class Server:
                     # Most of them have no task that would be cancelled.
                     for connection in list(self.node.connections):
                         connection.close(End.FAILED)
+                    self.node.departures.finish()
 
     def _site(self, metrics: Callable[[Node], Page]) -> Site:
         settings = self.node.settings

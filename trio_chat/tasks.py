@@ -14,7 +14,7 @@ __all__ = ["Tasks"]
 
 
 class Tasks(ABC):
-    """Starts them, ends them all together, and when the last one is over goes on to `_leave`, in a task too.
+    """Starts them, ends them all together, and says when the last one is over.
 
     `_nursery` is set by whoever begins; before that nothing is started.
     """
@@ -49,7 +49,7 @@ class Tasks(ABC):
             raise
         finally:
             self._scopes = tuple(each for each in self._scopes if each is not scope)
-            self._leave_if_over()
+            self._tell_if_over()
 
     def _stop(self) -> None:
         """End all tasks, and what they are for. Never blocks."""
@@ -57,16 +57,15 @@ class Tasks(ABC):
             self._ending = True
             for scope in self._scopes:
                 scope.cancel()
-            self._leave_if_over()
+            self._tell_if_over()
 
-    def _leave_if_over(self) -> None:
+    def _tell_if_over(self) -> None:
         if self._ending and not self._scopes:
-            assert self._nursery is not None
-            self._nursery.start_soon(self._leave)
+            self._all_over()
 
     @abstractmethod
-    async def _leave(self) -> None:
-        """What is to be done at the end. Never raises but `Cancelled`."""
+    def _all_over(self) -> None:
+        """It was said that this is to end, and no task is left. Called once; must not block, and not raise."""
 
     @abstractmethod
     def fail(self, error: Exception) -> None:

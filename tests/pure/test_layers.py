@@ -98,6 +98,7 @@ CORE = (
     "receiving",
     "sending",
     "tasks",
+    "departures",
     "doorkeeper",
 )
 

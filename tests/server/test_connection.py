@@ -57,6 +57,7 @@ async def test_a_break_while_writing_ends_the_connection(server: Server) -> None
         connection.flush()
         await trio.testing.wait_all_tasks_blocked()
         transport.gone.set()
+    await trio.testing.wait_all_tasks_blocked()
     assert transport.closed
 
 

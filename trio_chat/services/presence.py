@@ -199,7 +199,10 @@ class Presence:
                     with as_unavailable("tell who left"):
                         # First what they received: their next login, on whatever node, begins there.
                         await self._receipts.flush()
-                        self._hints.publish_states(await self._table.leave(list(self._leaving), self._node))
+                        changes = await self._table.leave(list(self._leaving), self._node)
+                        for start in range(0, len(changes), _PAGE):
+                            self._hints.publish_states(changes[start : start + _PAGE])
+                            await trio.lowlevel.checkpoint()
                 self._failed = False
             except Unavailable:
                 self._failed = True
