@@ -98,7 +98,7 @@ def _connected() -> tuple[socket.socket, socket.socket]:
 def _log_in(server: Server, nursery: trio.Nursery, transport: TcpTransport, userid: int) -> None:
     connection = Connection(server.node, transport)
     server.node.connections[connection] = None
-    connection.start(nursery)
+    nursery.start_soon(connection.run)
     connection.session.greeted()
     identity = Identity(userid, f"member{userid}")
     cursors = [Cursor(group_conv(_GROUP), 0, 0, 0)]

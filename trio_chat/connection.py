@@ -2,10 +2,10 @@
 
 `Sender` is what a client gets, `Receiver` what it sends; here stands who it is, and what becomes of its requests.
 
-A connection that is idle has no task: the poller calls it when something comes. A task that works off requests which wait
-for the database, one that writes what the kernel did not take at once, one that brings what was missed, and one that waits
-until there is room for more are started when there is something to do and end when it is done. Whatever happens, `depart`
-forgets the connection: it is synchronous, so no cancellation can come in between.
+A connection is a task, `run`, which waits while there is nothing to do: the poller calls when something comes. In it run one
+that works off requests which wait for the database, one that writes what the kernel did not take at once, one that brings
+what was missed, and one that waits until there is room for more: each is started when there is something to do and ends
+when it is done. Whatever happens, `_end` forgets the connection: it is synchronous, so no cancellation can come in between.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trio_chat.commands import COMMANDS, DEAF
 from trio_chat.errors import Internal, LoginRevoked, RequestError, ShuttingDown, Unavailable, UnknownKind
 from trio_chat.outbox import Receipt
 from trio_chat.receiving import Pending, Receiver
-from trio_chat.sending import hear_out
+from trio_chat.sending import take_leave
 from trio_chat.services.tokens import Origin
 from trio_chat.session import Dialect, Identity
 from trio_chat.transport.contract import End, Transport
@@ -87,33 +87,16 @@ class Connection(Receiver):
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Serve the client until it or the server ends the connection, by tasks in this nursery. Never blocks."""
-        self._nursery = nursery
-        self._transport.attend(self)
-
-    def _all_over(self) -> None:
-        self.node.departures.add(self)
-
-    def depart(self) -> None:
-        """Forget all of it, and close the transport; nothing is going on here any more. Never blocks, never raises."""
-        lingers = False
+    async def run(self) -> None:
+        """Serve the client until it or the server ends the connection. Never raises but `Cancelled`."""
         try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._transport.attend(self)
+            await self._do_all()
             self._forget()
-            lingers = self._transport.end(self._reason)
+            await take_leave(self._transport, self._reason)
         except Exception:
             self._reason = End.FAILED
-            log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
-        if lingers and self._nursery is not None:
-            self._nursery.start_soon(self._linger)
-        else:
-            self._end()
-
-    async def _linger(self) -> None:
-        """Before it is closed the client has a moment to hear why."""
-        try:
-            await hear_out(self._transport)
-        except Exception:
             log.exception("connection failed", peer=self.peer, user=self.account and self.account.id)
         finally:
             self._end()
@@ -127,7 +110,7 @@ class Connection(Receiver):
     def dismiss(self, reason: End, error: RequestError) -> None:
         """Say why, and end the connection. Never blocks."""
         self.answer(Kind.REPLY, None, error.fields())
-        if not self._writing and self._nursery is not None:
+        if not self._writing:
             self._send_some(self._outbox.take(self._splitter.terminator))
         self.close(reason)
 
@@ -157,6 +140,7 @@ class Connection(Receiver):
         self._less_queued()
 
     def _end(self) -> None:
+        self._forget()
         self._transport.close()
         if self in self.node.connections:
             del self.node.connections[self]

@@ -6,7 +6,7 @@ A task that writes is there only while the kernel does not take all of it, or wh
 from __future__ import annotations
 
 import contextlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trio_chat.node import Node
     from trio_chat.router import LocalAccount
 
-__all__ = ["UNANSWERED", "Sender", "hear_out", "take_leave"]
+__all__ = ["UNANSWERED", "Sender", "take_leave"]
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ _EVERYDAY = {End.DONE, End.TOO_LONG, End.BROKEN, End.DRAINING, End.FAILED}
 _BACKLOG_SHARE = 4
 
 
-class Sender(Tasks):
+class Sender(Tasks, ABC):
     """The half of a connection that sends, and what makes it give up: a client that has gone, or does not read.
 
     Whose messages are delivered says `account`, how they are written the session's dialect. What becomes of the receipts
@@ -170,7 +170,7 @@ class Sender(Tasks):
         """Hand what is queued to the kernel; what it does not take is left to a task. Never blocks."""
         self._dirty = False
         outbox = self._outbox
-        if self._writing or not outbox.size or self._nursery is None or self._ending:
+        if self._writing or not outbox.size or self._ending:
             return
         if not self.paced:
             self._send_some(outbox.take(self._splitter.terminator))
@@ -240,13 +240,14 @@ class Sender(Tasks):
 
     def close(self, reason: End) -> None:
         """End the connection now; what is queued is lost here and comes again after the next login. Never blocks."""
-        if self._nursery is not None and not self._ending:
+        if not self._ending:
             # A client that ends or breaks off is everyday life, one that the server gives up on is worth a line.
             say = log.debug if reason in _EVERYDAY else log.info
             say("closing a connection", reason=reason.value, peer=self.peer, user=self.account and self.account.id)
             self._reason = reason
             self._transport.ignore()
             self._stop()
+            self.node.departures.add(self)
 
     def fail(self, error: Exception) -> None:
         """End the connection because of a defect of the server, and log it. Never blocks."""
@@ -257,11 +258,6 @@ class Sender(Tasks):
 async def take_leave(transport: Transport, reason: End) -> None:
     """Say why this is the end, and see to it that the client can hear it. Cancelling is safe."""
     if transport.end(reason):
-        await hear_out(transport)
-
-
-async def hear_out(transport: Transport) -> None:
-    """Read what a client still sends, and let it go, for a moment. Cancelling is safe."""
-    with trio.move_on_after(_DISCARD), contextlib.suppress(TransportBroken):
-        while await transport.receive():
-            pass
+        with trio.move_on_after(_DISCARD), contextlib.suppress(TransportBroken):
+            while await transport.receive():
+                pass

@@ -1,7 +1,7 @@
 """A node that runs: its parts are started, clients are accepted, and a stop has a fixed order.
 
     parts: router, look, bus, receipts, writer, presence
-    └── connections: their tasks, while they have something to do
+    └── connections: a task each, and within it a nursery while there is something to do
         └── accept loops
 
 From the outside in each waits for what is inside it to end: nobody new, everybody answered and told, connections closed,
@@ -103,18 +103,12 @@ class Server:
                     nursery.start_soon(watch_loop, self.node)
                 for web in foundation.webs:
                     nursery.start_soon(web, self._site(foundation.metrics), partial(self._accept, nursery))
-                try:
-                    with self._accepting:
-                        async with trio.open_nursery() as accepting:
-                            for source in foundation.sources:
-                                accepting.start_soon(source, partial(self._accept, nursery))
-                            task_status.started()
-                    await trio.sleep_forever()
-                finally:
-                    # Most of them have no task that would be cancelled.
-                    for connection in list(self.node.connections):
-                        connection.close(End.FAILED)
-                    self.node.departures.finish()
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for source in foundation.sources:
+                            accepting.start_soon(source, partial(self._accept, nursery))
+                        task_status.started()
+                await trio.sleep_forever()
 
     def _site(self, metrics: Callable[[Node], Page]) -> Site:
         settings = self.node.settings
@@ -145,7 +139,8 @@ class Server:
         node.connections[connection] = None
         node.counters.opened[transport.kind] += 1
         node.counters.connections[transport.kind] += 1
-        connection.start(nursery)
+        # The name, as the one that Trio would make is a string of each task's own.
+        nursery.start_soon(connection.run, name="connection")
 
     async def _check_alive(self) -> None:
         while True:

@@ -97,7 +97,7 @@ async def stalling(server: Server) -> AsyncIterator[tuple[Connection, Stalling]]
     connection = Connection(server.node, transport)
     server.node.connections[connection] = None
     async with trio.open_nursery() as nursery:
-        connection.start(nursery)
+        nursery.start_soon(connection.run)
         await transport.reading.wait()
         try:
             yield connection, transport

@@ -98,9 +98,7 @@ async def test_a_connection_that_ends_at_any_step_leaves_nothing(server: Server)
         trio.lowlevel.add_instrument(sweep)
         try:
             with trio.fail_after(10):
-                async with trio.open_nursery() as nursery:
-                    connection.start(nursery)
-                    await connection.wait_ended()
+                await connection.run()
         finally:
             trio.lowlevel.remove_instrument(sweep)
         fired = sweep.fired

@@ -51,7 +51,7 @@ async def test_a_break_while_writing_ends_the_connection(server: Server) -> None
     transport = Breaking()
     connection = Connection(server.node, transport)
     async with trio.open_nursery() as nursery:
-        connection.start(nursery)
+        nursery.start_soon(connection.run)
         await trio.testing.wait_all_tasks_blocked()
         connection.send(b"{}")
         connection.flush()

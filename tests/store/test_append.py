@@ -125,3 +125,26 @@ async def test_a_doubt_about_a_batch_that_had_repetitions(store: Store) -> None:
     ]
     assert await whole(store, conv) == [(1, "1"), (2, "2")]
     assert await whole(store, direct_conv(a, c)) == []
+
+
+async def test_a_doubt_that_cannot_be_looked_into_stays_one(store: Store) -> None:
+    a, b = await store.people(2)
+    conv = direct_conv(a, b)
+    await store.appender.append([direct(a, b, "1")])
+    doubt = [Stored(conv, 2, 1, False)]
+    await store.appender.append([direct(b, a, "in its place")])
+    looks: list[object] = []
+
+    async def lost(transaction: Callable[[], Steps[Any]]) -> Any:
+        looks.append(value := await store.database.run(transaction))
+        raise OutcomeUnknown(value=value)
+
+    dialect = store.database.dialect
+    doubtful = attrs.evolve(
+        store.appender, database=type("Lost", (), {"run": lambda _, t: lost(t), "dialect": dialect})()
+    )
+    with pytest.raises(OutcomeUnknown) as caught:
+        await doubtful.append([direct(a, b, "2")], doubt)
+    assert looks == [False]
+    assert caught.value.value == doubt
+    assert await whole(store, conv) == [(1, "1"), (2, "in its place")]

@@ -14,6 +14,7 @@ from itertools import islice
 
 import attrs
 
+from trio_chat.errors import Unavailable
 from trio_chat.store.clock import DatabaseClock
 from trio_chat.store.contract import Database, Dialect, Last, OutcomeUnknown, Statement, Steps, Value, Violation
 from trio_chat.store.steps import chunks, placeholders, rows_of, transaction
@@ -84,7 +85,7 @@ class Appender:
                 stored = await self._append(drafts, plan)
             except Violation:
                 # A key that was used before, or a conversation that another node has advanced.
-                if doubt is not None and await self.was_stored(drafts, doubt):
+                if doubt is not None and await self._settled(drafts, doubt):
                     return list(doubt)
                 doubt, careful = None, True
             except OutcomeUnknown:
@@ -187,6 +188,13 @@ class Appender:
             last.append((_INSERT + rows_of(8, len(drafts) - len(repeated)), values))
             yield Last(last)
         return stored
+
+    async def _settled(self, drafts: Sequence[Draft], doubt: Sequence[Stored]) -> bool:
+        """As `was_stored`. Where that cannot be found out, the doubt is what it was: raises `OutcomeUnknown`."""
+        try:
+            return await self.was_stored(drafts, doubt)
+        except Unavailable as error:
+            raise OutcomeUnknown(value=list(doubt)) from error
 
     @transaction
     def was_stored(self, drafts: Sequence[Draft], stored: Sequence[Stored]) -> Steps[bool]:
