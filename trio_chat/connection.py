@@ -92,7 +92,13 @@ class Connection(Receiver):
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._transport.attend(self)
-            await self._do_all()
+            while not self._ending:
+                if self._work:
+                    await self._do_work()
+                else:
+                    # Here, as a coroutine more would be one for each connection that is idle.
+                    self._idle = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(self._abort)
             self._forget()
             await take_leave(self._transport, self._reason)
         except Exception:

@@ -29,19 +29,14 @@ class Tasks:
         # The task, while it has nothing to do.
         self._idle: trio.lowlevel.Task | None = None
 
-    async def _do_all(self) -> None:
-        """Do what is started, until `_stop`. Raises what the work raises, in a group. Cancelling ends all of it."""
-        while not self._ending:
-            if self._work:
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    for work, arguments in self._work:
-                        nursery.start_soon(work, *arguments)
-                    self._work = ()
-                self._nursery = None
-            else:
-                self._idle = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
+    async def _do_work(self) -> None:
+        """Do what was started. Raises what it raises, in a group. Cancelling ends all of it."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for work, arguments in self._work:
+                nursery.start_soon(work, *arguments)
+            self._work = ()
+        self._nursery = None
 
     def _start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Have a task do this, unless it is the end. Never blocks."""
@@ -55,7 +50,7 @@ class Tasks:
             self.wake()
 
     def _stop(self) -> None:
-        """End all that is going on, and `_do_all`, if it is idle once somebody wakes it. Never blocks."""
+        """End all that is going on; where the task is idle somebody has to wake it. Never blocks."""
         self._ending = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
