@@ -255,13 +255,13 @@ async def _serve_until_signalled(settings: Settings) -> None:
 def _calm_garbage_collection() -> None:
     """Look through everything seldom: with 10,000 connections that takes a third of a second, in which nobody is served.
 
-    What there is at the start stays for good. What is new is looked at in parts so large that most of it, being messages,
-    is gone by then; everything only after half a million objects more (measured in bench/attacks.py, the connections
-    that never log in).
+    What there is at the start stays for good. What is new is looked at in parts, of which some is gone by then, being
+    messages; everything only after half a million objects more (measured in bench/attacks.py, the connections that never log in).
+    Larger parts cost memory: what a client had queued that does not read, for example, goes later.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 5, 10)
+    gc.set_threshold(2_000, 10, 25)
 
 
 def _announce(settings: Settings, addresses: Sequence[str], database: str, pages: Sequence[str]) -> None:

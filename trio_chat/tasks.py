@@ -31,12 +31,15 @@ class Tasks:
 
     async def _do_work(self) -> None:
         """Do what was started. Raises what it raises, in a group. Cancelling ends all of it."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for work, arguments in self._work:
-                nursery.start_soon(work, *arguments)
-            self._work = ()
-        self._nursery = None
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for work, arguments in self._work:
+                    nursery.start_soon(work, *arguments)
+                self._work = ()
+        finally:
+            # It knows the task, and so all of this: what a connection had queued would stay until the next garbage collection.
+            self._nursery = None
 
     def _start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Have a task do this, unless it is the end. Never blocks."""

@@ -37,6 +37,9 @@ def own_network() -> Iterator[bool]:
             for words in (
                 "link set lo up",
                 "link add name out type veth peer name end",
+                # No addresses of their own, which would come some time after the beginning, and be a change as well.
+                "link set out addrgenmode none",
+                "link set end addrgenmode none",
                 "address add 198.18.0.1/24 dev out",
                 "link set out up",
                 "link set end up",
